@@ -1,0 +1,542 @@
+"""Every event about a case, and what a case's events add up to.
+
+To add one: write the class with its wire type and its writer, add it to `CASE_EVENTS`, give `evolve` its arm, run
+`make schemas`. A field may be added with a default; a changed meaning is a new type ending in `.v2`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from events.event import Amount, CaseEvent, Label, Moment, Recorded, Ref
+from events.personal import Personal
+
+
+class Category(StrEnum):
+    """Where a case stands, whatever a unit or another system calls it."""
+
+    NEW = "new"
+    IN_PROGRESS = "in_progress"
+    WAITING_CUSTOMER = "waiting_customer"
+    WAITING_PARTNER = "waiting_partner"
+    WAITING_INTERNAL = "waiting_internal"
+    RESOLVED = "resolved"
+    CLOSED = "closed"
+
+
+class Priority(StrEnum):
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+    URGENT = "urgent"
+
+
+class UnitKind(StrEnum):
+    """What a unit of the organigram is there for."""
+
+    FRONT_END = "front_end"
+    """Talks to customers of a market, language and journey: the first line."""
+    BACK_END = "back_end"
+    """A centre of excellence: specialists for one subject."""
+    PARTNER = "partner"
+    """An external company that handles cases under a contract."""
+    ESCALATION = "escalation"
+    """Takes over what the others could not bring to an end."""
+    ENABLER = "enabler"
+    """Helps the others; handles no cases."""
+
+
+class ClockKind(StrEnum):
+    FIRST_RESPONSE = "first_response"
+    RESOLUTION = "resolution"
+
+
+# ---------------------------------------------------------------------------------------------------- written by intake
+
+
+class CaseOpened(CaseEvent, type="casewalk.case.opened.v1", writer="intake"):
+    """A customer came in with something new. Occurs when the customer did it, not when we were told."""
+
+    channel: Ref
+    market: Ref
+    language: Ref
+    journey: Ref
+    priority: Priority = Priority.NORMAL
+    customer_ref: Ref
+    customer_name: Personal | None = None
+    """As the channel knows it; none where it did not say."""
+    customer_email: Personal | None = None
+    """Where the customer is answered, as the channel knows it; none where it did not say."""
+    title: Personal
+    body: Personal
+    external_id: Ref | None = None
+    """The case's id in the channel's own system."""
+
+
+class MessageReceived(CaseEvent, type="casewalk.case.message_received.v1", writer="intake"):
+    """The customer wrote or said something on an existing case."""
+
+    message_id: Ref
+    channel: Ref
+    body: Personal
+
+
+class MessageSent(CaseEvent, type="casewalk.case.message_sent.v1", writer="intake"):
+    """Somebody of ours or a partner's wrote: a public answer to the customer, or an internal note."""
+
+    message_id: Ref
+    channel: Ref
+    visibility: Literal["public", "internal"]
+    automatic: bool = False
+    """Written by a machine: an acknowledgement is no first response."""
+    waits_for: Literal["customer", "internal"] | None = None
+    """Whom the case waits for from now on, if it does."""
+    body: Personal
+
+
+class CaseResolved(CaseEvent, type="casewalk.case.resolved.v1", writer="intake"):
+    """The customer has an answer that ends episode `episode`."""
+
+    episode: int = Field(ge=1)
+    by: Literal["agent", "partner", "escalation", "customer", "system"]
+    code: Ref = "solved"
+
+
+class CaseReopened(CaseEvent, type="casewalk.case.reopened.v1", writer="intake"):
+    """The answer was not the end; episode `episode` begins."""
+
+    episode: int = Field(ge=2)
+    reason: Label
+
+
+class CaseClosed(CaseEvent, type="casewalk.case.closed.v1", writer="intake"):
+    """Nothing more is expected on the case; a later contact opens a new one."""
+
+    episode: int = Field(ge=1)
+    reason: Label = "closed"
+
+
+class FeedbackReceived(CaseEvent, type="casewalk.case.feedback_received.v1", writer="intake"):
+    """The customer answered the survey about episode `episode`."""
+
+    episode: int = Field(ge=1)
+    accepted: bool | None = None
+    """The customer's own yes or no to "was the answer acceptable?"."""
+    csat: int | None = Field(default=None, ge=1, le=5)
+    nps: int | None = Field(default=None, ge=0, le=10)
+
+
+class CaseObserved(CaseEvent, type="casewalk.case.observed.v1", writer="intake"):
+    """One row of another system's history: what it recorded about the case at that moment. Nothing is judged by it."""
+
+    import_id: Ref
+    profile: Ref
+    ordinal: int = Field(ge=1)
+    """The row's place within its case, as the other system counts: it orders rows of one instant."""
+    category: Category
+    code: Label
+    """The other system's own status."""
+    resolution: bool = False
+    """This step is a resolution in the other system's terms."""
+    unit: Label | None = None
+    line: Ref | None = None
+    """The unit's line of support: `1` is the first line."""
+    agent: Ref | None = None
+    """A keyed HMAC of who did it: the same person has the same value within one installation."""
+    external_id: Label
+    channel: Ref | None = None
+    market: Ref | None = None
+    language: Ref | None = None
+    journey: Ref | None = None
+    priority: Priority | None = None
+
+
+class CaseTakenOver(CaseEvent, type="casewalk.case.taken_over.v1", writer="intake"):
+    """The first live contact of an observed case: from here on it is ours, with all that routing needs."""
+
+    episode: int = Field(ge=1)
+    channel: Ref
+    market: Ref
+    language: Ref
+    journey: Ref
+    priority: Priority
+    customer_ref: Ref | None = None
+
+
+# ---------------------------------------------------------------------------------------------------- written by router
+
+
+class CaseQueued(CaseEvent, type="casewalk.case.queued.v1", writer="router"):
+    """A rule of the routing table, or a person, decided which queue the case waits in."""
+
+    queue_id: Ref
+    unit_id: Ref
+    unit_kind: UnitKind
+    routing_table: Ref | None = None
+    """id@version of the table that decided; none when a person or an escalation did."""
+    rule: Ref | None = None
+    priority: Priority
+    reason: Label
+    channel: Ref | None = None
+    market: Ref | None = None
+    language: Ref | None = None
+    journey: Ref | None = None
+
+
+class CaseDequeued(CaseEvent, type="casewalk.case.dequeued.v1", writer="router"):
+    """The case left the queue without being taken from it: it is resolved, closed or escalated."""
+
+    queue_id: Ref
+    unit_id: Ref
+    reason: Label
+
+
+class CaseOffered(CaseEvent, type="casewalk.case.offered.v1", writer="router"):
+    """One agent is asked to take the case until `expires_at`."""
+
+    offer_id: Ref
+    agent_id: Ref
+    queue_id: Ref
+    unit_id: Ref
+    expires_at: Moment
+    load: int = Field(ge=0)
+    """Cases and offers the agent had before this one."""
+    capacity: int = Field(ge=1)
+
+
+class OfferDeclined(CaseEvent, type="casewalk.case.offer_declined.v1", writer="router"):
+    """The agent said no; the case keeps its place in the queue."""
+
+    offer_id: Ref
+    agent_id: Ref
+    reason: Label
+
+
+class OfferExpired(CaseEvent, type="casewalk.case.offer_expired.v1", writer="router"):
+    """Nobody answered the offer in time; the case keeps its place in the queue."""
+
+    offer_id: Ref
+    agent_id: Ref
+
+
+class OfferWithdrawn(CaseEvent, type="casewalk.case.offer_withdrawn.v1", writer="router"):
+    """The offer lost its reason before it was answered."""
+
+    offer_id: Ref
+    agent_id: Ref
+    reason: Label
+
+
+class CaseAssigned(CaseEvent, type="casewalk.case.assigned.v1", writer="router"):
+    """The agent accepted the offer and owns the case now."""
+
+    offer_id: Ref
+    agent_id: Ref
+    queue_id: Ref
+    unit_id: Ref
+    unit_kind: UnitKind
+
+
+class CaseTransferred(CaseEvent, type="casewalk.case.transferred.v1", writer="router"):
+    """The case leaves a unit for another one's queue; `case.queued` says which."""
+
+    from_unit_id: Ref
+    to_unit_id: Ref
+    agent_id: Ref | None = None
+    reason: Label
+
+
+class CaseReleased(CaseEvent, type="casewalk.case.released.v1", writer="router"):
+    """The agent no longer owns the case and has the capacity back."""
+
+    agent_id: Ref
+    unit_id: Ref
+    reason: Label
+
+
+# ------------------------------------------------------------------------------------------------ written by escalation
+
+
+class ClockStarted(CaseEvent, type="casewalk.case.clock_started.v1", writer="escalation"):
+    """A promise applies to the case: `clock` of `episode` must stop by `due_at`."""
+
+    clock: ClockKind
+    episode: int = Field(ge=1)
+    promise: Ref
+    """id@version."""
+    calendar: Ref
+    """id@version."""
+    target_s: int = Field(ge=1)
+    warn_at: Moment
+    due_at: Moment
+
+
+class ClockWarned(CaseEvent, type="casewalk.case.clock_warned.v1", writer="escalation"):
+    """The clock has used `percent` of its time."""
+
+    clock: ClockKind
+    episode: int = Field(ge=1)
+    percent: int = Field(ge=1, le=99)
+    due_at: Moment
+
+
+class ClockBreached(CaseEvent, type="casewalk.case.clock_breached.v1", writer="escalation"):
+    """The promise was not kept. Occurs at the due time, whenever it was noticed."""
+
+    clock: ClockKind
+    episode: int = Field(ge=1)
+    promise: Ref
+    due_at: Moment
+
+
+class ClockStopped(CaseEvent, type="casewalk.case.clock_stopped.v1", writer="escalation"):
+    """What was promised happened, in time or not."""
+
+    clock: ClockKind
+    episode: int = Field(ge=1)
+    promise: Ref
+    due_at: Moment
+    elapsed_s: int = Field(ge=0)
+    kept: bool
+
+
+class CaseEscalated(CaseEvent, type="casewalk.case.escalated.v1", writer="escalation"):
+    """An escalation unit is asked to take ownership of the case."""
+
+    escalation_id: Ref
+    episode: int = Field(ge=1)
+    unit_id: Ref
+    ladder: Ref | None = None
+    """id@version of the ladder whose rung fired; none when a person asked."""
+    trigger: Ref
+    reason: Label
+
+
+class EscalationAcknowledged(CaseEvent, type="casewalk.case.escalation_acknowledged.v1", writer="escalation"):
+    """Somebody of the escalation unit owns the case from here."""
+
+    escalation_id: Ref
+    unit_id: Ref
+    owner: Ref
+
+
+class EscalationResolved(CaseEvent, type="casewalk.case.escalation_resolved.v1", writer="escalation"):
+    """The escalation unit brought the case to an end."""
+
+    escalation_id: Ref
+    unit_id: Ref
+    owner: Ref
+    code: Ref = "solved"
+
+
+class EscalationReturned(CaseEvent, type="casewalk.case.escalation_returned.v1", writer="escalation"):
+    """The escalation unit handed the case back, with the reason."""
+
+    escalation_id: Ref
+    unit_id: Ref
+    reason: Label
+
+
+# ---------------------------------------------------------------------------------------------------- written by vendor
+
+
+class CaseHandedOver(CaseEvent, type="casewalk.case.handed_over.v1", writer="vendor"):
+    """The case lies with a partner now, chosen by the share plan."""
+
+    order_id: Ref
+    partner_id: Ref
+    queue_id: Ref
+    unit_id: Ref
+    contract: Ref
+    """id@version."""
+    share_plan: Ref | None = None
+    """id@version; none when the queue has one partner only."""
+    deficit: Amount = "0"
+    """Cases the partner was behind its share before this one, as a decimal."""
+
+
+class PartnerAccepted(CaseEvent, type="casewalk.case.partner_accepted.v1", writer="vendor"):
+    """The partner works on the case."""
+
+    order_id: Ref
+    partner_id: Ref
+
+
+class PartnerReturned(CaseEvent, type="casewalk.case.partner_returned.v1", writer="vendor"):
+    """The case comes back unsolved; `partner_id` is none when no contract covered its queue."""
+
+    order_id: Ref
+    partner_id: Ref | None = None
+    queue_id: Ref
+    unit_id: Ref
+    reason: Label
+
+
+class PartnerResolved(CaseEvent, type="casewalk.case.partner_resolved.v1", writer="vendor"):
+    """The partner brought the case to an end; intake makes it the case's resolution."""
+
+    order_id: Ref
+    partner_id: Ref
+    code: Ref = "solved"
+
+
+CASE_EVENTS: tuple[type[CaseEvent], ...] = (
+    CaseOpened,
+    MessageReceived,
+    MessageSent,
+    CaseResolved,
+    CaseReopened,
+    CaseClosed,
+    FeedbackReceived,
+    CaseObserved,
+    CaseTakenOver,
+    CaseQueued,
+    CaseDequeued,
+    CaseOffered,
+    OfferDeclined,
+    OfferExpired,
+    OfferWithdrawn,
+    CaseAssigned,
+    CaseTransferred,
+    CaseReleased,
+    ClockStarted,
+    ClockWarned,
+    ClockBreached,
+    ClockStopped,
+    CaseEscalated,
+    EscalationAcknowledged,
+    EscalationResolved,
+    EscalationReturned,
+    CaseHandedOver,
+    PartnerAccepted,
+    PartnerReturned,
+    PartnerResolved,
+)
+"""Every event of the topic `casewalk.cases`."""
+
+
+# ------------------------------------------------------------------------------------------- what the events add up to
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Where a case stands, folded from every service's events in the order of `Recorded.key`."""
+
+    case_id: str
+    category: Category = Category.NEW
+    live: bool = False
+    """It is handled here: opened here, or taken over from the system it was observed in."""
+    episode: int = 1
+    first_at: datetime | None = None
+    last_at: datetime | None = None
+    opened_at: datetime | None = None
+    resolved_at: datetime | None = None
+    closed_at: datetime | None = None
+    channel: str | None = None
+    market: str | None = None
+    language: str | None = None
+    journey: str | None = None
+    priority: Priority | None = None
+    customer_ref: str | None = None
+    external_id: str | None = None
+    import_id: str | None = None
+    queue_id: str | None = None
+    unit_id: str | None = None
+    agent_id: str | None = None
+    partner_id: str | None = None
+    escalation_id: str | None = None
+
+
+def evolve(case: Case, event: Recorded[CaseEvent]) -> Case:
+    """The case after one more event. Total: an event out of its place changes what it can and refuses nothing."""
+    at, data = event.occurred_at, event.data
+    if isinstance(data, CaseObserved) and not case.live:
+        return _observed(case, data, at)
+    case = replace(case, first_at=case.first_at or at, last_at=at)
+    match data:
+        case CaseOpened() | CaseTakenOver():
+            case = replace(
+                case,
+                category=case.category if isinstance(data, CaseOpened) else Category.IN_PROGRESS,
+                live=True,
+                opened_at=case.opened_at or at,
+                channel=data.channel,
+                market=data.market,
+                language=data.language,
+                journey=data.journey,
+                priority=data.priority,
+                customer_ref=data.customer_ref or case.customer_ref,
+            )
+            if isinstance(data, CaseOpened):
+                return replace(case, external_id=data.external_id)
+            return replace(case, episode=data.episode, resolved_at=None, closed_at=None)
+        case MessageReceived():
+            return _working(case) if case.category is Category.WAITING_CUSTOMER else case
+        case MessageSent(waits_for="customer"):
+            return _waiting(case, Category.WAITING_CUSTOMER)
+        case MessageSent(waits_for="internal"):
+            return _waiting(case, Category.WAITING_INTERNAL)
+        case CaseResolved():
+            return replace(
+                case, category=Category.RESOLVED, resolved_at=at, agent_id=None, partner_id=None, escalation_id=None
+            )
+        case CaseReopened():
+            return replace(case, category=Category.IN_PROGRESS, episode=data.episode, resolved_at=None)
+        case CaseClosed():
+            return replace(case, category=Category.CLOSED, closed_at=at)
+        case CaseQueued():
+            waits = data.unit_kind is UnitKind.BACK_END and case.category is not Category.NEW
+            case = replace(case, queue_id=data.queue_id, unit_id=data.unit_id)
+            return _waiting(case, Category.WAITING_INTERNAL) if waits else case
+        case CaseAssigned():
+            return _working(replace(case, agent_id=data.agent_id, unit_id=data.unit_id, queue_id=data.queue_id))
+        case CaseReleased():
+            return replace(case, agent_id=None)
+        case CaseEscalated():
+            return _working(replace(case, escalation_id=data.escalation_id, unit_id=data.unit_id, agent_id=None))
+        case EscalationReturned():
+            return replace(case, escalation_id=None)
+        case CaseHandedOver():
+            return _waiting(replace(case, partner_id=data.partner_id, agent_id=None), Category.WAITING_PARTNER)
+        case PartnerReturned():
+            return _working(replace(case, partner_id=None))
+        case _:  # among them another system's late row: it moves no live case
+            return case
+
+
+ENDED = (Category.RESOLVED, Category.CLOSED)
+
+
+def _working(case: Case) -> Case:
+    return case if case.category in ENDED else replace(case, category=Category.IN_PROGRESS)
+
+
+def _waiting(case: Case, category: Category) -> Case:
+    return case if case.category in ENDED else replace(case, category=category)
+
+
+def _observed(case: Case, data: CaseObserved, at: datetime) -> Case:
+    reopened = case.category in ENDED and data.category not in ENDED
+    return replace(
+        case,
+        first_at=case.first_at or at,
+        last_at=at,
+        category=data.category,
+        episode=case.episode + reopened,
+        opened_at=case.opened_at or at,
+        resolved_at=at if data.resolution else None if reopened else case.resolved_at,
+        closed_at=at if data.category is Category.CLOSED else None,
+        channel=data.channel or case.channel,
+        market=data.market or case.market,
+        language=data.language or case.language,
+        journey=data.journey or case.journey,
+        priority=data.priority or case.priority,
+        external_id=data.external_id,
+        import_id=data.import_id,
+        unit_id=data.unit or case.unit_id,
+    )

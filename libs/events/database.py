@@ -1,0 +1,107 @@
+"""One service's PostgreSQL: its schemas, two small pools, and SQLAlchemy Core statements run on asyncpg."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+
+_DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
+
+CLOSE_WITHIN_S = 5.0
+
+SETUP_LOCK = 0x6361736577616C6B
+
+
+class Database:
+    """Connections of one service: at most six that write, four that read, one for its relay, one spare.
+
+    Writers are named `casewalk:<service>:write`, which is how a relay sees that an append is still open. Inside,
+    every name resolves in the service's own schemas and nowhere else.
+    """
+
+    def __init__(self, dsn: str, service: str, writers: asyncpg.Pool, readers: asyncpg.Pool) -> None:
+        self.dsn, self.service, self.writers, self.readers = dsn, service, writers, readers
+
+    @classmethod
+    async def open(cls, dsn: str, service: str, tables: str) -> Database:
+        """Connect and make sure that the service's schemas and durable tables exist."""
+        conn = await connect(dsn, service, "setup")
+        try:
+            async with conn.transaction():
+                await conn.execute("select pg_advisory_xact_lock($1)", SETUP_LOCK)
+                await conn.execute(
+                    f"create schema if not exists {service}; create schema if not exists {service}_privacy"
+                )
+                await conn.execute(tables)
+        finally:
+            await conn.close()
+        return cls(dsn, service, await pool(dsn, service, "write", 6), await pool(dsn, service, "read", 4))
+
+    async def close(self) -> None:
+        """Close both pools; what is not given back within 5 s is cut."""
+        for pool in (self.writers, self.readers):
+            try:
+                async with asyncio.timeout(CLOSE_WITHIN_S):
+                    await pool.close()
+            except TimeoutError:
+                pool.terminate()
+
+    async def rows(self, statement: sa.Select[Any]) -> list[asyncpg.Record]:
+        """The rows of a SQLAlchemy Core select."""
+        sql, args = compiled(statement)
+        rows: list[asyncpg.Record] = await self.readers.fetch(sql, *args)
+        return rows
+
+    async def row(self, statement: sa.Select[Any]) -> asyncpg.Record | None:
+        """The first row of a select, or None."""
+        sql, args = compiled(statement)
+        return await self.readers.fetchrow(sql, *args)
+
+
+async def fetch(conn: Connection, statement: sa.Select[Any]) -> list[asyncpg.Record]:
+    """The rows of a Core select on a connection that is in a transaction already."""
+    sql, args = compiled(statement)
+    rows: list[asyncpg.Record] = await conn.fetch(sql, *args)
+    return rows
+
+
+async def connect(dsn: str, service: str, purpose: str, **settings: str) -> asyncpg.Connection:
+    """A connection outside the pools, for a relay, a set-up, a rebuild."""
+    return await asyncpg.connect(dsn, server_settings={**_settings(service, purpose), **settings})
+
+
+async def pool(dsn: str, service: str, purpose: str, size: int) -> asyncpg.Pool:
+    """At most `size` connections. Nobody leaves session state behind, so none is reset between two uses: that would
+    cost a round trip each time."""
+    return await asyncpg.create_pool(
+        dsn, min_size=1, max_size=size, server_settings=_settings(service, purpose), reset=_as_it_is
+    )
+
+
+async def _as_it_is(conn: Connection) -> None:
+    return None
+
+
+def compiled(statement: sa.Select[Any]) -> tuple[str, Sequence[Any]]:
+    """SQL text with $1, $2 … and its arguments, in order."""
+    done = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
+    return str(done), [done.params[name] for name in done.positiontup or ()]
+
+
+def _settings(service: str, purpose: str) -> dict[str, str]:
+    return {
+        "search_path": f"{service},{service}_privacy",
+        "application_name": f"casewalk:{service}:{purpose}",
+        "lock_timeout": "5s",
+        "statement_timeout": "60s",
+        "idle_in_transaction_session_timeout": "30s",
+        "timezone": "UTC",
+        "jit": "off",
+    }

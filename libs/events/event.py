@@ -1,0 +1,78 @@
+"""What an event is: a frozen model with a wire type and one writer, and the envelope it travels in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
+
+CASES = "casewalk.cases"
+OPERATIONS = "casewalk.operations"
+
+Ref = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]*$")]
+"""An id or code of ours or of a neighbour: no spaces, no control characters, never a name or an e-mail address."""
+
+Label = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""One line of text that is not about a person: a unit's name, a reason, another system's status."""
+
+Amount = Annotated[str, StringConstraints(max_length=40, pattern=r"^-?[0-9]+(\.[0-9]+)?$")]
+"""A decimal number, exact."""
+
+Moment = AwareDatetime
+"""A point in time with an offset; recorded and answered in UTC."""
+
+
+class Event(BaseModel):
+    """Something that happened. Subclasses say `type=` (wire type with version), `writer=` (the one service that may
+    say it) and `topic=` as class arguments; readers ignore fields they do not know."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_timedelta="iso8601")
+
+    TYPE: ClassVar[str] = ""
+    WRITER: ClassVar[str] = ""
+    TOPIC: ClassVar[str] = ""
+
+    def __init_subclass__(cls, type: str = "", writer: str = "", topic: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.TYPE, cls.WRITER, cls.TOPIC = type or cls.TYPE, writer or cls.WRITER, topic or cls.TOPIC
+
+
+class CaseEvent(Event, topic=CASES):
+    """An event about a case; its subject is the case id."""
+
+
+class OperationsEvent(Event, topic=OPERATIONS):
+    """An event about something other than a case; its subject is the entity's id."""
+
+
+E = TypeVar("E", bound=Event, covariant=True)
+
+Key = tuple[datetime, int, datetime, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded(Generic[E]):
+    """An event as it was recorded. `sequence` counts 1, 2, 3 … in the stream (source, topic, subject)."""
+
+    id: str
+    source: str
+    """The writing service's name, as in `urn:casewalk:<source>`."""
+    topic: str
+    subject: str
+    sequence: int
+    occurred_at: datetime
+    recorded_at: datetime
+    actor: str
+    """Who did it: `agent:<id>`, `key:<id>`, `partner:<id>`, `service:<name>`."""
+    correlation_id: str
+    causation_id: str | None
+    data: E
+    traceparent: str = ""
+
+    @property
+    def key(self) -> Key:
+        """The order of a fold over several sources: when it happened, the fact's own ordinal, when it was recorded."""
+        ordinal = getattr(self.data, "ordinal", 0)
+        return (self.occurred_at, ordinal, self.recorded_at, self.source, self.sequence)

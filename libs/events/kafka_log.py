@@ -1,0 +1,368 @@
+"""The log in Apache Kafka: an idempotent producer, manually assigned consumers, topics made and checked at start."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAlreadyExistsError
+from aiokafka.structs import OffsetAndMetadata
+
+from events.database import Connection
+from events.errors import Invalid, Unavailable
+from events.event import CASES, OPERATIONS
+from events.log import LANES, Lane, Mark, Progress
+from events.relay import RelayFailed
+from events.wire import PARTITIONS, Broken, Record, from_kafka, headers, moment, rfc3339
+
+MARKS = "casewalk.marks"
+
+KEPT = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "compression.type": "producer"}
+"""Event topics: kept for ever, never compacted."""
+
+SEND_WITHIN_S = 20.0
+STOP_WITHIN_S = 5.0
+
+log_ = structlog.get_logger("kafka")
+
+
+class KafkaLog:
+    """The topics `casewalk.cases`, `casewalk.operations` and `casewalk.marks`, with `namespace` before their names."""
+
+    def __init__(self, bootstrap: str, service: str, namespace: str = "") -> None:
+        self.bootstrap, self.service, self.namespace = bootstrap, service, namespace
+        self.send_within_s, self.stop_within_s = SEND_WITHIN_S, STOP_WITHIN_S
+        self._producer: AIOKafkaProducer | None = None
+        self._making = asyncio.Lock()
+        self._admin: AIOKafkaAdminClient | None = None
+        self._marks: AIOKafkaConsumer | None = None
+        self._newest: dict[str, Mark] = {}
+        self._marks_task: asyncio.Task[None] | None = None
+
+    # ------------------------------------------------------------------------------------------------ start and stop
+
+    async def start(self) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, client_id=f"casewalk-{self.service}")
+        try:
+            await admin.start()
+        except (KafkaError, OSError) as error:
+            await admin.close()
+            raise Unavailable(f"no Kafka answers at {self.bootstrap}: {error}") from error
+        self._admin = admin
+        await self._make_topics(admin)
+        await self._check_topics(admin)
+        self._marks = AIOKafkaConsumer(
+            bootstrap_servers=self.bootstrap, auto_offset_reset="none", enable_auto_commit=False
+        )
+        await self._marks.start()
+        self._marks_task = asyncio.create_task(self._follow_marks(self._marks), name=f"{self.service} marks")
+
+    async def stop(self) -> None:
+        if self._marks_task is not None:
+            self._marks_task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._marks_task
+        for client in (self._marks, self._producer, self._admin):
+            if client is not None:
+                closing = client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop()
+                await _within(closing, STOP_WITHIN_S)
+        self._producer = None
+
+    async def _make_topics(self, admin: AIOKafkaAdminClient) -> None:
+        brokers = len((await admin.describe_cluster())["brokers"])
+        copies = min(3, brokers)
+        safe = {**KEPT, "min.insync.replicas": "2" if copies >= 3 else "1"}
+        wanted = [
+            NewTopic(self.namespace + CASES, PARTITIONS, copies, topic_configs=safe),
+            NewTopic(self.namespace + OPERATIONS, PARTITIONS, copies, topic_configs=safe),
+            NewTopic(self.namespace + MARKS, 1, copies, topic_configs={"retention.ms": "3600000"}),
+        ]
+        known = set(await admin.list_topics())
+        for topic in wanted:
+            if topic.name not in known:
+                with suppress(TopicAlreadyExistsError):
+                    await admin.create_topics([topic])
+
+    async def _check_topics(self, admin: AIOKafkaAdminClient) -> None:
+        """Refuse topics on which keys would move or history would vanish."""
+        names = [self.namespace + CASES, self.namespace + OPERATIONS]
+        async with asyncio.timeout(30):
+            while True:
+                described = {t["topic"]: t for t in await admin.describe_topics(names)}
+                if all(t["error_code"] == 0 and t["partitions"] for t in described.values()):
+                    break
+                await asyncio.sleep(0.1)  # a topic just made is not on every broker yet
+        for name, topic in described.items():
+            if len(topic["partitions"]) != PARTITIONS:
+                raise Invalid(
+                    f"topic {name} has {len(topic['partitions'])} partitions; it must have {PARTITIONS} for ever"
+                )
+        answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
+        for answer in answers:
+            for _, _, _, name, entries in answer.resources:
+                config = {entry[0]: entry[1] for entry in entries}
+                for setting in ("cleanup.policy", "retention.ms", "retention.bytes"):
+                    if config.get(setting, KEPT[setting]) != KEPT[setting]:
+                        raise Invalid(f"topic {name} has {setting}={config[setting]}; it must be {KEPT[setting]}")
+
+    # ------------------------------------------------------------------------------------------------------- writing
+
+    async def append(self, conn: Connection, records: Sequence[Record]) -> dict[Lane, int]:
+        try:
+            async with asyncio.timeout(self.send_within_s):
+                producer = await self._producing()
+                acks = [await self._send(producer, record) for record in records]
+                metas = await asyncio.gather(*acks)
+        except (KafkaError, TimeoutError, OSError) as error:
+            await self._drop_producer()
+            raise RelayFailed(f"Kafka did not acknowledge: {type(error).__name__} {error}") from error
+        ends: dict[Lane, int] = {}
+        for record, meta in zip(records, metas, strict=True):
+            lane = (record.topic, record.partition)
+            ends[lane] = max(ends.get(lane, 0), meta.offset + 1)
+        return ends
+
+    async def _producing(self) -> AIOKafkaProducer:
+        async with self._making:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=self.bootstrap,
+                    client_id=f"casewalk-{self.service}",
+                    enable_idempotence=True,
+                    compression_type="zstd",
+                    linger_ms=0,
+                    max_batch_size=256 * 1024,
+                    max_request_size=1024 * 1024,
+                )
+                try:
+                    await producer.start()
+                except BaseException:
+                    await _within(producer.stop(), STOP_WITHIN_S)
+                    raise
+                self._producer = producer
+            return self._producer
+
+    async def _send(self, producer: AIOKafkaProducer, record: Record) -> asyncio.Future[Any]:
+        acknowledged: asyncio.Future[Any] = await producer.send(
+            self.namespace + record.topic,
+            record.data.encode(),
+            record.subject.encode(),
+            record.partition,
+            int(record.recorded_at.timestamp() * 1000),
+            headers(record),
+        )
+        return acknowledged
+
+    async def _drop_producer(self) -> None:
+        """A producer that failed once may stay dead (aiokafka #1017): make a new one next time."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await _within(producer.stop(), self.stop_within_s)
+            # A stop cut short leaves its sender at work for ever, with what another relay may have sent by now.
+            await _within(_cut(producer), self.stop_within_s)
+
+    async def grew(self, records: int) -> None:
+        """Kafka wakes its readers itself."""
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    def reader(self, consumer: str | None) -> KafkaReader:
+        return KafkaReader(self, consumer)
+
+    async def ends(self) -> dict[Lane, int]:
+        assert self._marks is not None, "the log is started first"
+        partitions = [TopicPartition(self.namespace + topic, p) for topic, p in LANES]
+        ends = await self._marks.end_offsets(partitions)
+        return {self.lane(tp): offset for tp, offset in ends.items()}
+
+    def lane(self, tp: TopicPartition) -> Lane:
+        return (tp.topic.removeprefix(self.namespace), tp.partition)
+
+    def partition(self, lane: Lane) -> TopicPartition:
+        return TopicPartition(self.namespace + lane[0], lane[1])
+
+    # --------------------------------------------------------------------------------------------- marks and progress
+
+    async def state_mark(self, mark: Mark) -> None:
+        offsets = [[topic, partition, offset] for (topic, partition), offset in mark.offsets.items()]
+        value = json.dumps({"source": mark.source, "at": rfc3339(mark.at), "offsets": offsets}).encode()
+        try:
+            async with asyncio.timeout(self.send_within_s):
+                producer = await self._producing()
+                await producer.send_and_wait(self.namespace + MARKS, value, mark.source.encode(), 0)
+        except (KafkaError, TimeoutError, OSError) as error:
+            await self._drop_producer()
+            raise RelayFailed(f"Kafka did not take the mark: {error}") from error
+
+    async def marks(self) -> dict[str, Mark]:
+        return dict(self._newest)
+
+    async def _follow_marks(self, consumer: AIOKafkaConsumer) -> None:
+        """Until cancelled: whoever follows no more never fires a timer again."""
+        tp = TopicPartition(self.namespace + MARKS, 0)
+        consumer.assign([tp])
+        placed = False
+        while True:
+            try:
+                if not placed:
+                    end = (await consumer.end_offsets([tp]))[tp]
+                    consumer.seek(tp, max((await consumer.beginning_offsets([tp]))[tp], end - 50))
+                    placed = True
+                found = await consumer.getmany(tp, timeout_ms=500)
+            except (KafkaError, OSError) as error:
+                log_.warning("marks cannot be read now", why=f"{type(error).__name__}: {error}")
+                placed = placed and not isinstance(error, OffsetOutOfRangeError)
+                await asyncio.sleep(0.5)
+                continue
+            for message in found.get(tp, []):
+                self._note_mark(message.value)
+
+    def _note_mark(self, value: bytes | None) -> None:
+        try:
+            told = json.loads(value or b"")
+            mark = Mark(told["source"], moment(told["at"]), {(t, p): int(offset) for t, p, offset in told["offsets"]})
+        except (ValueError, KeyError, TypeError) as error:
+            log_.warning("a mark cannot be read and is passed by", why=str(error))
+            return
+        if mark.source not in self._newest or self._newest[mark.source].at < mark.at:
+            self._newest[mark.source] = mark
+
+    async def progress(self, suffix: str) -> list[Progress]:
+        assert self._admin is not None, "the log is started first"
+        try:
+            async with asyncio.timeout(STOP_WITHIN_S):
+                ends = await self.ends()
+                groups = [name for name, _ in await self._admin.list_consumer_groups()]
+                mine = [name for name in groups if name.startswith(self.namespace) and name.endswith(suffix)]
+                return [p for group in mine for p in await self._group_progress(self._admin, group, ends)]
+        except (KafkaError, TimeoutError, OSError) as error:
+            raise Unavailable(f"Kafka does not say how far its readers are: {error}") from error
+
+    async def _group_progress(self, admin: AIOKafkaAdminClient, group: str, ends: Mapping[Lane, int]) -> list[Progress]:
+        behind = []
+        for tp, at in (await admin.list_consumer_group_offsets(group)).items():
+            left = ends.get(self.lane(tp), 0) - at.offset
+            if left > 0:
+                name = group.removeprefix(self.namespace)
+                behind.append(Progress(name, self.lane(tp), left, _moment_or_now(at.metadata)))
+        return behind
+
+
+class KafkaReader:
+    """One consumer, assigned by hand; offsets are ours, the group's are hints for tools."""
+
+    def __init__(self, log: KafkaLog, consumer: str | None) -> None:
+        self._log, self._name = log, consumer
+        self._consumer: AIOKafkaConsumer | None = None
+        self._next: dict[TopicPartition, int] = {}
+
+    async def fetch(
+        self, positions: Mapping[Lane, int], limit: int, wait_s: float = 0.0
+    ) -> dict[Lane, list[Record | Broken]]:
+        if not positions:
+            await asyncio.sleep(wait_s)
+            return {}
+        try:
+            consumer = await self._assigned({self._log.partition(lane): offset for lane, offset in positions.items()})
+            found = await consumer.getmany(timeout_ms=max(1, int(wait_s * 1000)), max_records=limit)
+        except OffsetOutOfRangeError:
+            self._next.clear()  # beyond the end: another log, or one that is still filling
+            await asyncio.sleep(min(wait_s, 0.2))
+            return {}
+        except (KafkaError, OSError) as error:
+            await self.close()
+            raise Unavailable(f"Kafka cannot be read now: {type(error).__name__} {error}") from error
+        for tp, messages in found.items():
+            self._next[tp] = messages[-1].offset + 1
+        return {
+            self._log.lane(tp): [
+                from_kafka(self._log.lane(tp)[0], tp.partition, m.offset, m.key, m.headers, m.value) for m in messages
+            ]
+            for tp, messages in found.items()
+        }
+
+    async def _assigned(self, wanted: dict[TopicPartition, int]) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self._log.bootstrap,
+                client_id=f"casewalk-{self._name or self._log.service}",
+                group_id=None if self._name is None else self._log.namespace + self._name,
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                isolation_level="read_committed",
+                fetch_max_wait_ms=100,
+                max_partition_fetch_bytes=1024 * 1024,
+            )
+            try:
+                await consumer.start()
+            except BaseException:
+                await _within(consumer.stop(), STOP_WITHIN_S)
+                raise
+            self._consumer = consumer
+            self._next = {}
+        if set(wanted) != self._consumer.assignment():
+            self._consumer.assign(list(wanted))
+            self._next = {}
+        for tp, offset in wanted.items():
+            if self._next.get(tp) != offset:
+                self._consumer.seek(tp, offset)
+                self._next[tp] = offset
+        return self._consumer
+
+    async def hint(self, offsets: Mapping[Lane, tuple[int, datetime]]) -> None:
+        """Kept as the group's offsets, so that every lag tool sees them."""
+        if self._consumer is None:
+            return
+        assigned = self._consumer.assignment()
+        commits = {
+            self._log.partition(lane): OffsetAndMetadata(offset, rfc3339(at))
+            for lane, (offset, at) in offsets.items()
+            if self._log.partition(lane) in assigned
+        }
+        try:
+            if commits:
+                await self._consumer.commit(commits)
+        except (KafkaError, OSError) as error:
+            log_.info("a lag hint was not taken", consumer=self._name, why=str(error))
+
+    async def close(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await _within(consumer.stop(), STOP_WITHIN_S)
+
+
+async def _cut(producer: AIOKafkaProducer) -> None:
+    if producer._sender is not None:
+        await producer._sender.close()
+    await producer.client.close()
+
+
+async def _within(closing: Coroutine[Any, Any, None], limit_s: float) -> None:
+    """Close, but not for ever: aiokafka's stop can hang while a broker is away. It can also raise CancelledError, of
+    tasks of its own it cancelled; here that would end a reader or relay which nobody cancelled."""
+    task = asyncio.create_task(closing)
+    try:
+        await asyncio.wait([task], timeout=limit_s)
+    finally:
+        in_time = task.done()
+        task.cancel()
+    if not in_time:
+        await asyncio.wait([task], timeout=1)
+        log_.warning("a Kafka client did not close in time and is cut off")
+    elif not task.cancelled() and (error := task.exception()) is not None:
+        log_.warning("a Kafka client did not close well", why=f"{type(error).__name__}: {error}")
+
+
+def _moment_or_now(text: str) -> datetime:
+    try:
+        return moment(text)
+    except ValueError:
+        return datetime.now(UTC)

@@ -1,0 +1,175 @@
+"""Lanes: one row per consumer and partition holds its offset and its lease; streams' last sequences drop repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from events.database import Connection
+from events.log import LANES, Lane
+from events.wire import Record
+
+TABLES = """
+create table if not exists {schema}.lane (
+    consumer    text collate "C" not null,
+    topic       text collate "C" not null,
+    partition   smallint not null,
+    next_offset bigint not null default 0,
+    last_id     uuid,
+    owner       text collate "C",
+    until       timestamptz not null default '-infinity',
+    primary key (consumer, topic, partition)
+);
+create table if not exists {schema}.worker (
+    consumer text collate "C" not null,
+    owner    text collate "C" not null,
+    until    timestamptz not null,
+    primary key (consumer, owner)
+);
+create table if not exists {schema}.seen (
+    consumer text collate "C" not null,
+    source   text collate "C" not null,
+    topic    text collate "C" not null,
+    subject  text collate "C" not null,
+    sequence bigint not null,
+    id       uuid,
+    primary key (consumer, topic, subject, source)
+);
+"""
+"""`last_id` is the id of the record before `next_offset`: if another stands there, the log is another log."""
+
+LEASE = "interval '10 seconds'"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    next_offset: int
+    last_id: str | None
+
+
+async def prepare(conn: Connection, consumer: str) -> None:
+    """Make sure that the consumer has a row per lane."""
+    await conn.executemany(
+        "insert into lane (consumer, topic, partition) values ($1, $2, $3) on conflict do nothing",
+        [(consumer, *lane) for lane in LANES],
+    )
+
+
+async def lease(conn: Connection, consumer: str, owner: str) -> dict[Lane, int]:
+    """Renew what is ours, take our fair share of what is free, give back what is too much; lane → next offset.
+
+    A lease lasts 10 s on the database's clock. The fair share is the lanes divided by the workers alive, rounded up.
+    """
+    async with conn.transaction():
+        await conn.execute(
+            f"insert into worker values ($1, $2, clock_timestamp() + {LEASE})"
+            " on conflict (consumer, owner) do update set until = excluded.until",
+            consumer,
+            owner,
+        )
+        await conn.execute("delete from worker where consumer = $1 and until < clock_timestamp()", consumer)
+        workers = await conn.fetchval("select count(*) from worker where consumer = $1", consumer)
+        share = -(-len(LANES) // max(1, workers))
+        await conn.execute(
+            "update lane l set owner = null, until = '-infinity' from (select topic, partition from lane"
+            " where consumer = $1 and owner = $2 order by partition, topic offset $3 for update skip locked) m"
+            " where l.consumer = $1 and l.topic = m.topic and l.partition = m.partition",
+            consumer,
+            owner,
+            share,
+        )
+        await conn.execute(
+            f"update lane l set owner = $2, until = clock_timestamp() + {LEASE} from (select topic, partition from lane"
+            " where consumer = $1 and (owner = $2 or until < clock_timestamp())"
+            " order by owner is distinct from $2, partition, topic limit $3 for update skip locked) m"
+            " where l.consumer = $1 and l.topic = m.topic and l.partition = m.partition",
+            consumer,
+            owner,
+            share,
+        )
+        return await mine(conn, consumer, owner)
+
+
+async def mine(conn: Connection, consumer: str, owner: str) -> dict[Lane, int]:
+    """Lane → next offset, for the lanes this worker has leased."""
+    rows = await conn.fetch(
+        "select topic, partition, next_offset from lane"
+        " where consumer = $1 and owner = $2 and until > clock_timestamp()",
+        consumer,
+        owner,
+    )
+    return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+
+
+async def release(conn: Connection, consumer: str, owner: str) -> None:
+    """Give all lanes back."""
+    await conn.execute(
+        "update lane set owner = null, until = '-infinity' where consumer = $1 and owner = $2", consumer, owner
+    )
+    await conn.execute("delete from worker where consumer = $1 and owner = $2", consumer, owner)
+
+
+async def lock(conn: Connection, consumer: str, owner: str, lanes: Sequence[Lane]) -> dict[Lane, Position]:
+    """Lock lane rows until the transaction ends; those that are another worker's by now are left out."""
+    rows = await conn.fetch(
+        "select l.topic, l.partition, l.next_offset, l.last_id from lane l"
+        " join unnest($2::text[], $3::smallint[]) k (topic, partition) using (topic, partition)"
+        " where l.consumer = $1 and l.owner = $4 order by l.topic, l.partition for update of l",
+        consumer,
+        [topic for topic, _ in lanes],
+        [partition for _, partition in lanes],
+        owner,
+    )
+    return {
+        (r["topic"], r["partition"]): Position(r["next_offset"], None if r["last_id"] is None else str(r["last_id"]))
+        for r in rows
+    }
+
+
+async def move(conn: Connection, consumer: str, moved: Mapping[Lane, Position]) -> None:
+    """Store the next offsets of locked lanes."""
+    await conn.execute(
+        "update lane l set next_offset = k.next_offset, last_id = coalesce(k.last_id, l.last_id)"
+        " from unnest($2::text[], $3::smallint[], $4::bigint[], $5::uuid[]) k (topic, partition, next_offset, last_id)"
+        " where l.consumer = $1 and l.topic = k.topic and l.partition = k.partition",
+        consumer,
+        [topic for topic, _ in moved],
+        [partition for _, partition in moved],
+        [position.next_offset for position in moved.values()],
+        [position.last_id for position in moved.values()],
+    )
+
+
+async def seen(
+    conn: Connection, consumer: str, records: Sequence[Record]
+) -> dict[tuple[str, str, str], tuple[int, str]]:
+    """(source, topic, subject) → (sequence, id) of the stream's last record that took effect or passed by."""
+    streams = {(r.source, r.topic, r.subject) for r in records}
+    rows = await conn.fetch(
+        "select s.source, s.topic, s.subject, s.sequence, s.id from seen s"
+        " join unnest($2::text[], $3::text[], $4::text[]) k (source, topic, subject) using (source, topic, subject)"
+        " where s.consumer = $1",
+        consumer,
+        [source for source, _, _ in streams],
+        [topic for _, topic, _ in streams],
+        [subject for _, _, subject in streams],
+    )
+    return {(r["source"], r["topic"], r["subject"]): (r["sequence"], str(r["id"] or "")) for r in rows}
+
+
+async def remember(conn: Connection, consumer: str, last: Mapping[tuple[str, str, str], tuple[int, str]]) -> None:
+    """Store the last sequences of streams."""
+    if not last:
+        return
+    streams = sorted(last)
+    await conn.execute(
+        "insert into seen (consumer, source, topic, subject, sequence, id)"
+        " select $1, * from unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::uuid[])"
+        " on conflict (consumer, topic, subject, source) do update set sequence = excluded.sequence, id = excluded.id",
+        consumer,
+        [source for source, _, _ in streams],
+        [topic for _, topic, _ in streams],
+        [subject for _, _, subject in streams],
+        [last[stream][0] for stream in streams],
+        [last[stream][1] or None for stream in streams],
+    )

@@ -1,0 +1,247 @@
+"""The log in PostgreSQL: gapless offsets given by whoever moves the records, in one transaction with their outbox."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import asyncpg
+import structlog
+
+from events.database import Connection, connect, pool
+from events.log import LANES, Lane, Mark, Progress
+from events.wire import ENVELOPE, Broken, Record, envelope, stored
+
+TABLES = """
+create schema if not exists log;
+create table if not exists log.head (
+    topic       text collate "C" not null,
+    partition   smallint not null,
+    next_offset bigint not null default 0,
+    primary key (topic, partition)
+);
+create table if not exists log.record (
+    topic          text collate "C" not null,
+    partition      smallint not null,
+    "offset"       bigint not null,
+    source         text collate "C" not null,
+    subject        text collate "C" not null,
+    sequence       bigint not null,
+    id             uuid not null,
+    type           text collate "C" not null,
+    occurred_at    timestamptz not null,
+    recorded_at    timestamptz not null,
+    actor          text collate "C" not null,
+    correlation_id uuid not null,
+    causation_id   uuid,
+    traceparent    text collate "C" not null,
+    data           text not null,
+    primary key (topic, partition, "offset")
+);
+create table if not exists log.mark (
+    source  text collate "C" primary key,
+    at      timestamptz not null,
+    offsets text not null
+);
+create table if not exists log.progress (
+    consumer    text collate "C" not null,
+    topic       text collate "C" not null,
+    partition   smallint not null,
+    next_offset bigint not null,
+    handled_at  timestamptz not null,
+    primary key (consumer, topic, partition)
+);
+"""
+
+POLL_S = 0.05
+"""How often one query asks whether another process appended."""
+
+
+log_ = structlog.get_logger("log")
+
+
+class PostgresLog:
+    """The log tables of the one database that all embedded services share."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._pool: asyncpg.Pool | None = None
+        self._grown = asyncio.Condition()
+        self.length = 0
+        """Records in the log, as this process last heard."""
+        self._watching: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        conn = await connect(self._dsn, "log", "setup")
+        try:
+            async with conn.transaction():
+                await conn.execute("select pg_advisory_xact_lock(1129270615)")
+                await conn.execute(TABLES)
+                await conn.executemany(
+                    "insert into log.head (topic, partition) values ($1, $2) on conflict do nothing", LANES
+                )
+        finally:
+            await conn.close()
+        self._pool = await pool(self._dsn, "log", "read", 4)
+        self._watching = asyncio.create_task(self._watch(), name="log watch")
+
+    async def stop(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        if self._pool is not None:
+            await self._pool.close()
+
+    @property
+    def pool(self) -> asyncpg.Pool:
+        assert self._pool is not None, "the log is started first"
+        return self._pool
+
+    async def append(self, conn: Connection, records: Sequence[Record]) -> dict[Lane, int]:
+        lanes: dict[Lane, list[Record]] = {}
+        for record in records:
+            lanes.setdefault((record.topic, record.partition), []).append(record)
+        ordered = sorted(lanes)  # heads are bumped in one order everywhere, or two relays deadlock
+        rows = await conn.fetch(
+            "with k as (select * from unnest($1::text[], $2::smallint[], $3::bigint[]) k (topic, partition, n)),"
+            " held as (select h.topic, h.partition from log.head h join k using (topic, partition)"
+            "  order by h.topic, h.partition for update of h)"
+            " update log.head h set next_offset = h.next_offset + k.n from k join held using (topic, partition)"
+            " where h.topic = k.topic and h.partition = k.partition returning h.topic, h.partition, h.next_offset",
+            [topic for topic, _ in ordered],
+            [partition for _, partition in ordered],
+            [len(lanes[lane]) for lane in ordered],
+        )
+        ends = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+        await conn.copy_records_to_table(
+            "record",
+            schema_name="log",
+            columns=("partition", "offset", "source", *ENVELOPE),
+            records=[
+                (lane[1], ends[lane] - len(batch) + i, record.source, *envelope(record))
+                for lane, batch in lanes.items()
+                for i, record in enumerate(batch)
+            ],
+        )
+        return ends
+
+    async def grew(self, records: int) -> None:
+        """Wake this process's readers; called after the commit of an append."""
+        async with self._grown:
+            self.length += records
+            self._grown.notify_all()
+
+    async def _watch(self) -> None:
+        """Wake this process's readers when another process appended: one small query for all of them."""
+        while True:
+            await asyncio.sleep(POLL_S)
+            try:
+                length = int(await self.pool.fetchval("select sum(next_offset) from log.head"))
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+                log_.info("the log cannot be watched now", why=f"{type(error).__name__}: {error}")
+                continue
+            if length != self.length:
+                await self.grew(length - self.length)
+
+    def reader(self, consumer: str | None) -> PostgresReader:
+        return PostgresReader(self, consumer)
+
+    async def wait(self, length: int, wait_s: float) -> bool:
+        """Until the log is longer than `length`; False when it is not within `wait_s`."""
+        try:
+            async with asyncio.timeout(wait_s), self._grown:
+                await self._grown.wait_for(lambda: self.length != length)
+        except TimeoutError:
+            return False
+        return True
+
+    async def ends(self) -> dict[Lane, int]:
+        rows = await self.pool.fetch("select topic, partition, next_offset from log.head")
+        return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+
+    async def state_mark(self, mark: Mark) -> None:
+        offsets = json.dumps([[topic, partition, offset] for (topic, partition), offset in mark.offsets.items()])
+        await self.pool.execute(
+            "insert into log.mark values ($1, $2, $3)"
+            " on conflict (source) do update set at = excluded.at, offsets = excluded.offsets"
+            " where mark.at < excluded.at",
+            mark.source,
+            mark.at,
+            offsets,
+        )
+
+    async def marks(self) -> dict[str, Mark]:
+        rows = await self.pool.fetch("select source, at, offsets from log.mark")
+        return {
+            row["source"]: Mark(
+                row["source"], row["at"], {(t, p): offset for t, p, offset in json.loads(row["offsets"])}
+            )
+            for row in rows
+        }
+
+    async def hint(self, consumer: str, offsets: Mapping[Lane, tuple[int, datetime]]) -> None:
+        """What a reader's `hint` says, for `progress`."""
+        await self.pool.executemany(
+            "insert into log.progress values ($1, $2, $3, $4, $5) on conflict (consumer, topic, partition)"
+            " do update set next_offset = excluded.next_offset, handled_at = excluded.handled_at",
+            [(consumer, *lane, offset, at) for lane, (offset, at) in sorted(offsets.items())],
+        )
+
+    async def progress(self, suffix: str) -> list[Progress]:
+        rows = await self.pool.fetch(
+            "select p.consumer, p.topic, p.partition, h.next_offset - p.next_offset as records, p.handled_at"
+            " from log.progress p join log.head h using (topic, partition)"
+            " where right(p.consumer, length($1)) = $1 and h.next_offset > p.next_offset",
+            suffix,
+        )
+        return [Progress(r["consumer"], (r["topic"], r["partition"]), r["records"], r["handled_at"]) for r in rows]
+
+
+class PostgresReader:
+    """Reads lanes by offset; gapless, so a record can only be the next one."""
+
+    def __init__(self, log: PostgresLog, consumer: str | None) -> None:
+        self._log, self._name = log, consumer
+
+    async def fetch(
+        self, positions: Mapping[Lane, int], limit: int, wait_s: float = 0.0
+    ) -> dict[Lane, list[Record | Broken]]:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_s
+        while True:
+            length = self._log.length
+            found = await self._look(positions, limit)
+            left_s = until - loop.time()
+            if found or left_s <= 0:
+                return found
+            if not await self._log.wait(length, left_s):
+                return {}
+
+    async def _look(self, positions: Mapping[Lane, int], limit: int) -> dict[Lane, list[Record | Broken]]:
+        if not positions:
+            return {}
+        rows = await self._log.pool.fetch(
+            "select r.* from unnest($1::text[], $2::smallint[], $3::bigint[]) k (topic, partition, start)"
+            " join log.head h on h.topic = k.topic and h.partition = k.partition and h.next_offset > k.start,"
+            " lateral (select * from log.record r where r.topic = k.topic and r.partition = k.partition"
+            '  and r."offset" >= k.start order by r."offset" limit $4) r',
+            [topic for topic, _ in positions],
+            [partition for _, partition in positions],
+            list(positions.values()),
+            limit if len(positions) == 1 else max(1, limit // 4),
+        )
+        found: dict[Lane, list[Record | Broken]] = {}
+        for row in rows:
+            found.setdefault((row["topic"], row["partition"]), []).append(
+                stored(row, row["source"], row["partition"], row["offset"])
+            )
+        return found
+
+    async def hint(self, offsets: Mapping[Lane, tuple[int, datetime]]) -> None:
+        if self._name is not None:
+            await self._log.hint(self._name, offsets)
+
+    async def close(self) -> None:
+        """Nothing is held."""

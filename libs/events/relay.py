@@ -1,0 +1,149 @@
+"""The relay: one per service, moves outbox rows into the log in order and deletes exactly what it moved."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+import asyncpg
+import structlog
+
+from events.database import Database, connect
+from events.failpoint import at as failpoint
+from events.log import LANES, Lane, Log, Mark
+from events.store import PASSING, Store
+from events.wire import stored
+
+TABLES = """
+create table if not exists {schema}.relayed (
+    topic       text collate "C" not null,
+    partition   smallint not null,
+    next_offset bigint not null,
+    primary key (topic, partition)
+);
+"""
+"""The end of every lane as the log last acknowledged it to this service's relay."""
+
+BATCH = 1000
+IDLE_S = 0.05
+MARK_EVERY_S = 1.0
+ASK_EVERY_S = 2.0
+HUNG_AFTER_S = 10
+
+log_ = structlog.get_logger("relay")
+
+
+class Relay:
+    """Moves one service's events from its outbox to the log. Whoever holds the lock is the relay; others wait for it.
+
+    The lock lives as long as the relay's own connection, which must speak every 2 s and is cut by the database after
+    10 s of silence, so a hung holder loses it. What a late one still sends has old sequences: readers drop it.
+    """
+
+    def __init__(self, store: Store, log: Log) -> None:
+        self.store, self.log = store, log
+        self.database: Database = store.database
+        self.holds_lock = False
+        self.oldest_unsent: datetime | None = None
+        """Recorded time of the oldest row not yet in the log, as last seen."""
+        self._lock_key = zlib.crc32(f"casewalk relay {self.database.service}".encode())
+
+    async def run(self) -> None:
+        """Relay until cancelled; on a lost connection or a log that is away, begin again."""
+        while True:
+            try:
+                await self._hold_and_relay()
+            except (asyncpg.PostgresError, *PASSING, RelayFailed) as error:
+                log_.warning(
+                    "relay begins again", service=self.database.service, why=f"{type(error).__name__}: {error}"
+                )
+            finally:
+                self.holds_lock = False
+            await asyncio.sleep(0.2)
+
+    async def _hold_and_relay(self) -> None:
+        timeouts = {
+            "idle_session_timeout": f"{HUNG_AFTER_S}s",
+            "idle_in_transaction_session_timeout": f"{HUNG_AFTER_S}s",
+        }
+        conn = await connect(self.database.dsn, self.database.service, "relay", **timeouts)
+        try:
+            lock = (0x7265, self._lock_key - (1 << 31))
+            while not await conn.fetchval("select pg_try_advisory_lock($1, $2)", *lock):
+                self.store.appended.clear()  # the relay in the other process finds the rows by itself
+                await asyncio.sleep(0.25)
+            self.holds_lock = True
+            marked_at = 0.0
+            while True:
+                moved = await self._move(conn)
+                if (now := asyncio.get_running_loop().time()) - marked_at >= MARK_EVERY_S:
+                    await self._mark(conn)
+                    marked_at = now
+                if not moved:
+                    await self._wait()
+        finally:
+            with suppress(asyncpg.PostgresError, *PASSING):
+                await conn.close(timeout=2)
+
+    async def _wait(self) -> None:
+        """Until something was appended here, or somebody else may have."""
+        try:
+            async with asyncio.timeout(IDLE_S):
+                await self.store.appended.wait()
+        except TimeoutError:
+            return
+
+    async def _move(self, conn: asyncpg.Connection) -> int:
+        self.store.appended.clear()
+        async with conn.transaction():
+            rows = await conn.fetch(
+                "select o.position, o.partition, e.* from outbox o"
+                " join events e on e.topic = o.topic and e.subject = o.subject and e.sequence = o.sequence"
+                " order by o.position limit $1",
+                BATCH,
+            )
+            if not rows:
+                self.oldest_unsent = None
+                return 0
+            self.oldest_unsent = rows[0]["recorded_at"]
+            failpoint("relay.before_append")
+            ends = await self.log.append(conn, [stored(row, self.store.source, row["partition"]) for row in rows])
+            failpoint("relay.after_append")
+            await conn.execute("delete from outbox where position = any($1)", [row["position"] for row in rows])
+            await self._remember(conn, ends)
+            failpoint("relay.before_commit")
+        failpoint("relay.after_commit")
+        await self.log.grew(len(rows))
+        return len(rows)
+
+    async def _remember(self, conn: asyncpg.Connection, ends: Mapping[Lane, int]) -> None:
+        await conn.executemany(
+            "insert into relayed values ($1, $2, $3)"
+            " on conflict (topic, partition)"
+            " do update set next_offset = greatest(relayed.next_offset, excluded.next_offset)",
+            [(*lane, end) for lane, end in sorted(ends.items())],
+        )
+
+    async def _mark(self, conn: asyncpg.Connection) -> None:
+        """State the newest T for which everything this service recorded up to T is in the log.
+
+        The order matters: first the clock, then the appends still open, then the outbox. What was recorded before T
+        and is not in the outbox by then is in the log already; its lanes end where the log told us.
+        """
+        at: datetime = await conn.fetchval("select clock_timestamp()")
+        open_since = await conn.fetchval(
+            "select min(xact_start) from pg_stat_activity where datname = current_database() and application_name = $1",
+            f"casewalk:{self.database.service}:write",
+        )
+        unsent = await conn.fetchval("select min(recorded_at) from outbox")
+        at = min(moment - timedelta(microseconds=1) for moment in (at, open_since, unsent) if moment is not None)
+        rows = await conn.fetch("select topic, partition, next_offset from relayed")
+        ends = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+        await self.log.state_mark(Mark(self.database.service, at, {lane: ends.get(lane, 0) for lane in LANES}))
+
+
+class RelayFailed(Exception):
+    """The log did not take everything; what it took will be sent again under the same ids."""

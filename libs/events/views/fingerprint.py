@@ -1,0 +1,67 @@
+"""A fingerprint of what a fold does: its own code and, through every name it uses, the code of ours it calls."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import textwrap
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+def fingerprint(fold: Callable[..., Any], *facts: object) -> str:
+    """64 hexadecimal digits that change with the fold's code, the code it calls in its own top-level packages, the
+    constants it uses, and `facts`. Comments, docstrings and layout do not count."""
+    ours = {"events", fold.__module__.split(".")[0]}
+    parts = sorted(set(_parts(fold, ours, set())))
+    return hashlib.sha256("\n".join([repr(facts), *parts]).encode()).hexdigest()
+
+
+def _parts(thing: Any, ours: set[str], seen: set[int]) -> Iterator[str]:
+    if not isinstance(thing, str | int):
+        if id(thing) in seen:
+            return
+        seen.add(id(thing))
+    if isinstance(thing, types.FunctionType | type):
+        if thing.__module__.split(".")[0] not in ours:
+            return
+        yield f"{thing.__module__}.{thing.__qualname__} {_code(thing)}"
+        for function in [thing] if isinstance(thing, types.FunctionType) else _methods(thing):
+            for name in _names(function.__code__):
+                if name in function.__globals__:
+                    yield from _parts(function.__globals__[name], ours, seen)
+    elif isinstance(thing, tuple | list | set | frozenset):
+        for item in thing:
+            yield from _parts(item, ours, seen)
+    elif isinstance(thing, dict):
+        for item in (*thing.keys(), *thing.values()):
+            yield from _parts(item, ours, seen)
+    elif isinstance(thing, str | int):
+        yield repr(thing)
+
+
+def _methods(cls: type) -> list[types.FunctionType]:
+    return [
+        value for value in vars(cls).values() if isinstance(value, types.FunctionType) and hasattr(value, "__code__")
+    ]
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
+
+
+def _code(thing: Any) -> str:
+    """The source without comments, docstrings and layout."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
+    except (OSError, TypeError, SyntaxError):  # made at run time, or a lambda inside an expression
+        return repr(getattr(getattr(thing, "__code__", None), "co_code", b""))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)

@@ -1,0 +1,1 @@
+"""The commands of `casewalk`, one file each, and what they share: `terminal`, `client`, `settings`, `profiles`."""

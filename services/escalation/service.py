@@ -1,0 +1,55 @@
+"""Escalation, as data. Hears what intake says about a case, and its own breaches; says clocks and escalations."""
+
+from events.case import ClockKind, Priority
+from events.operations import CalendarPublished, LadderPublished, PromisePublished, PromiseTarget
+from services.escalation import api, react, views
+from services.escalation.decide import CALENDAR, LADDER, PROMISE
+from services.runtime import BuiltIn, Service
+
+_MINUTE_S, _HOUR_S = 60, 3600
+
+_TARGETS_S = {
+    ClockKind.FIRST_RESPONSE: {
+        Priority.URGENT: 15 * _MINUTE_S,
+        Priority.HIGH: 1 * _HOUR_S,
+        Priority.NORMAL: 4 * _HOUR_S,
+        Priority.LOW: 8 * _HOUR_S,
+    },
+    ClockKind.RESOLUTION: {
+        Priority.URGENT: 4 * _HOUR_S,
+        Priority.HIGH: 8 * _HOUR_S,
+        Priority.NORMAL: 24 * _HOUR_S,
+        Priority.LOW: 72 * _HOUR_S,
+    },
+}
+
+ALWAYS = CalendarPublished(version=1, name="24×7")
+
+STANDARD_PROMISE = PromisePublished(
+    version=1,
+    name="Standard",
+    calendar="always@1",
+    targets=tuple(
+        PromiseTarget(clock=clock, priority=priority, target_s=target_s)
+        for clock, targets in _TARGETS_S.items()
+        for priority, target_s in targets.items()
+    ),
+    warn_percent=75,
+)
+
+STANDARD_LADDER = LadderPublished(version=1, unit_id="escalation", on_breach=(ClockKind.RESOLUTION,))
+
+SERVICE = Service(
+    name="escalation",
+    sentence="promises times, runs the clocks, and gives a breached case to a unit that owns it",
+    paths=("calendars", "promises", "ladders", "clocks", "escalations"),
+    doors=api.doors,
+    inline=views.INLINE,
+    reactors=(react.REACTOR,),
+    timers=(react.TIMERS,),
+    built_in=(
+        BuiltIn(CALENDAR("calendar:always"), ALWAYS),
+        BuiltIn(PROMISE("promise:standard"), STANDARD_PROMISE),
+        BuiltIn(LADDER("ladder:standard"), STANDARD_LADDER),
+    ),
+)

@@ -1,0 +1,222 @@
+"""Escalation's tables: configuration in force, what running clocks owe, escalations. Inline, as decisions need them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from events.case import (
+    CaseEscalated,
+    ClockBreached,
+    ClockKind,
+    ClockStarted,
+    ClockStopped,
+    ClockWarned,
+    EscalationAcknowledged,
+    EscalationResolved,
+    EscalationReturned,
+    Priority,
+)
+from events.database import Connection, fetch
+from events.event import CaseEvent, Recorded
+from events.operations import CalendarPublished, LadderPublished, PromisePublished, PromiseTarget
+from events.views import View
+from services.escalation.clocks import Promise
+from services.escalation.decide import Escalation, Status, escalated
+
+# ------------------------------------------------------------------------------------------------------- configuration
+
+
+@dataclass(frozen=True, slots=True)
+class CalendarRow:
+    subject: str
+    calendar_id: str
+    version: int
+    name: str
+    always: bool
+
+
+def fold_calendar(row: CalendarRow | None, event: Recorded[CalendarPublished]) -> CalendarRow:
+    data = event.data
+    return CalendarRow(event.subject, _id(event), data.version, data.name, data.always)
+
+
+@dataclass(frozen=True, slots=True)
+class PromiseRow:
+    """`clocks`, `priorities` and `targets_s` go together, place by place."""
+
+    subject: str
+    promise_id: str
+    version: int
+    name: str
+    calendar: str
+    warn_percent: int
+    clocks: tuple[str, ...]
+    priorities: tuple[str, ...]
+    targets_s: tuple[int, ...]
+
+    @property
+    def content(self) -> PromisePublished:
+        """The version as it was published."""
+        rows = zip(self.clocks, self.priorities, self.targets_s, strict=True)
+        return PromisePublished(
+            version=self.version,
+            name=self.name,
+            calendar=self.calendar,
+            warn_percent=self.warn_percent,
+            targets=tuple(
+                PromiseTarget(clock=ClockKind(clock), priority=Priority(priority), target_s=target_s)
+                for clock, priority, target_s in rows
+            ),
+        )
+
+
+def fold_promise(row: PromiseRow | None, event: Recorded[PromisePublished]) -> PromiseRow:
+    data = event.data
+    return PromiseRow(
+        event.subject,
+        _id(event),
+        data.version,
+        data.name,
+        data.calendar,
+        data.warn_percent,
+        tuple(str(target.clock) for target in data.targets),
+        tuple(str(target.priority) for target in data.targets),
+        tuple(target.target_s for target in data.targets),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LadderRow:
+    subject: str
+    ladder_id: str
+    version: int
+    unit_id: str
+    on_breach: tuple[str, ...]
+
+    @property
+    def content(self) -> LadderPublished:
+        """The version as it was published."""
+        on_breach = tuple(ClockKind(kind) for kind in self.on_breach)
+        return LadderPublished(version=self.version, unit_id=self.unit_id, on_breach=on_breach)
+
+
+def fold_ladder(row: LadderRow | None, event: Recorded[LadderPublished]) -> LadderRow:
+    data = event.data
+    return LadderRow(event.subject, _id(event), data.version, data.unit_id, tuple(str(kind) for kind in data.on_breach))
+
+
+def _id(event: Recorded[CalendarPublished | PromisePublished | LadderPublished]) -> str:
+    """`promise:standard` → `standard`."""
+    return event.subject.partition(":")[2]
+
+
+CALENDARS = View("calendars", 1, CalendarRow, (CalendarPublished,), fold_calendar, inline=True)
+PROMISES = View("promises", 1, PromiseRow, (PromisePublished,), fold_promise, inline=True)
+LADDERS = View("ladders", 1, LadderRow, (LadderPublished,), fold_ladder, inline=True)
+
+
+async def calendar_in_force(conn: Connection, calendar_id: str) -> str | None:
+    """id@version of the calendar, if there is one."""
+    row = await _row(conn, CALENDARS, f"calendar:{calendar_id}")
+    return None if row is None else f"{calendar_id}@{row.version}"
+
+
+async def promise_in_force(conn: Connection, promise_id: str) -> Promise | None:
+    """The latest version of the promise, if there is one."""
+    row = await _row(conn, PROMISES, f"promise:{promise_id}")
+    return None if row is None else Promise(f"{promise_id}@{row.version}", row.content)
+
+
+async def ladder_in_force(conn: Connection, ladder_id: str) -> tuple[str, LadderPublished] | None:
+    """id@version and content of the ladder's latest version, if there is one."""
+    row = await _row(conn, LADDERS, f"ladder:{ladder_id}")
+    return None if row is None else (f"{ladder_id}@{row.version}", row.content)
+
+
+R = TypeVar("R")
+
+
+async def _row(conn: Connection, view: View[R], subject: str) -> R | None:
+    rows = await fetch(conn, sa.select(view.table).where(view.table.c.subject == subject))
+    return view.decode(rows[0]) if rows else None
+
+
+# -------------------------------------------------------------------------------------------------------------- clocks
+
+
+@dataclass(frozen=True, slots=True)
+class CaseClocks:
+    """What a case's running clocks owe and have not said yet. There is no row where they owe nothing."""
+
+    case_id: str
+    due_at: datetime | None = None
+    """The earliest of the moments below."""
+    first_response_warn_at: datetime | None = None
+    first_response_due_at: datetime | None = None
+    resolution_warn_at: datetime | None = None
+    resolution_due_at: datetime | None = None
+
+
+def fold_clocks(row: CaseClocks | None, event: Recorded[CaseEvent]) -> CaseClocks | None:
+    """At most one clock of a kind runs at a time, so a kind's two columns are its running clock's."""
+    row = row or CaseClocks(event.subject)
+    match event.data:
+        case ClockStarted() as data:
+            row = _owes(row, data.clock, data.warn_at, data.due_at)
+        case ClockWarned() as data:
+            row = _owes(row, data.clock, None, data.due_at)
+        case ClockBreached() | ClockStopped() as data:
+            row = _owes(row, data.clock, None, None)
+    moments = (row.first_response_warn_at, row.first_response_due_at, row.resolution_warn_at, row.resolution_due_at)
+    due_at = min((moment for moment in moments if moment is not None), default=None)
+    return None if due_at is None else replace(row, due_at=due_at)
+
+
+def _owes(row: CaseClocks, kind: ClockKind, warn_at: datetime | None, due_at: datetime | None) -> CaseClocks:
+    match kind:
+        case ClockKind.FIRST_RESPONSE:
+            return replace(row, first_response_warn_at=warn_at, first_response_due_at=due_at)
+        case ClockKind.RESOLUTION:
+            return replace(row, resolution_warn_at=warn_at, resolution_due_at=due_at)
+
+
+CLOCKS = View(
+    "clocks",
+    1,
+    CaseClocks,
+    (ClockStarted, ClockWarned, ClockBreached, ClockStopped),
+    fold_clocks,
+    inline=True,
+    indexes=("due_at",),
+)
+
+# --------------------------------------------------------------------------------------------------------- escalations
+
+ESCALATIONS = View(
+    "escalations",
+    1,
+    Escalation,
+    (CaseEscalated, EscalationAcknowledged, EscalationResolved, EscalationReturned, ClockStopped),
+    escalated,
+    inline=True,
+    indexes=("status, opened_at, case_id", "opened_at, case_id"),
+)
+"""A case's latest escalation."""
+
+
+def page_of_escalations(status: Status | None, limit: int, after: tuple[datetime, str] | None) -> sa.Select[Any]:
+    """Escalations, the longest open first; one more than `limit`, which tells whether there is a next page."""
+    c = ESCALATIONS.table.c
+    statement = sa.select(ESCALATIONS.table).order_by(c.opened_at, c.case_id).limit(limit + 1)
+    if status is not None:
+        statement = statement.where(c.status == status)
+    if after is not None:
+        statement = statement.where(sa.tuple_(c.opened_at, c.case_id) > sa.tuple_(*map(sa.literal, after)))
+    return statement
+
+
+INLINE = (CALENDARS, PROMISES, LADDERS, CLOCKS, ESCALATIONS)

@@ -1,0 +1,236 @@
+"""Cases are opened, listed and read."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
+from typing import Annotated, Any
+from uuid import UUID, uuid4, uuid5
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import ConfigDict, Field, JsonValue, StringConstraints
+
+from events.case import Case, CaseOpened, Category, Priority
+from events.database import Connection
+from events.errors import Invalid, Unknown
+from events.event import CASES, Label, Moment, Ref
+from events.operations import Role
+from events.personal import Clear, Redacted
+from events.wire import NAMESPACE, moment, rfc3339
+from services.intake import reading, views
+from services.intake.decide import cases as decide
+from services.intake.reading import CaseDetail
+from services.runtime import Host
+from services.web import (
+    Answer,
+    Caller,
+    CaseId,
+    Cursor,
+    Door,
+    Limit,
+    Order,
+    PlainText,
+    cursor,
+    next_link,
+    parse_cursor,
+    written,
+)
+
+_OPENING: dict[str, JsonValue] = {
+    "channel": "email",
+    "market": "de",
+    "language": "de",
+    "journey": "delivery",
+    "subject": "Wo ist mein Paket?",
+    "body": "Es sollte am Freitag kommen und ist noch nicht da.",
+    "customer": {"external_id": "crm-20417", "name": "Kim Ünal", "email": "kim@customer.example"},
+    "priority": "high",
+    "external_id": "MAIL-4711",
+}
+
+
+class CustomerOrder(Order):
+    external_id: Label = Field(
+        description="Who it is in your own system. Only a keyed HMAC of it is kept, so that they are found again."
+    )
+    name: Label | None = Field(
+        default=None, description="Kept sealed with the case, for those who may read its texts, until an erasure."
+    )
+    email: (
+        Annotated[str, StringConstraints(max_length=320, pattern=r"^[^@\x00-\x20\x7f]+@[^@\x00-\x20\x7f]+$")] | None
+    ) = Field(default=None, description="Kept like the name.")
+
+
+class OpenOrder(Order):
+    """A customer came in with something new."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_OPENING]})
+
+    channel: Ref = Field(description="How the customer came in: `email`, `chat`, `phone`, `web`, `app` …")
+    market: Ref
+    language: Ref
+    journey: Ref = Field(description="What the customer was about to do.")
+    subject: Annotated[PlainText, StringConstraints(max_length=1000)]
+    body: PlainText
+    customer: CustomerOrder
+    priority: Priority = Priority.NORMAL
+    external_id: Ref | None = Field(
+        default=None, description="The contact's id in the channel's own system: one per channel, one case for ever."
+    )
+    occurred_at: Moment | None = Field(default=None, description="When the customer came in; now, if you do not say.")
+
+
+class Opened(Answer):
+    case_id: str
+    customer_ref: str = Field(description="The customer's name here; `DELETE /v1/customers/{ref}` forgets them.")
+
+
+class Cases(Answer):
+    items: list[Case]
+
+
+def case_id_of(order: OpenOrder, caller: Caller) -> str:
+    """The case's id: made of the channel's own id, else of the idempotency key, so that a repeat finds the case."""
+    if order.external_id is not None:
+        return str(uuid5(NAMESPACE, f"contact {order.channel} {order.external_id}"))
+    if caller.idempotency_key is not None:
+        return str(uuid5(NAMESPACE, f"{caller.scope}/{caller.idempotency_key}"))
+    return str(uuid4())
+
+
+async def customer_ref_of(host: Host, external_id: str) -> str:
+    """The person this customer is here: the same one every time, until they are erased."""
+    lookup = host.keyring.lookup("customer", external_id)
+    async with host.database.writers.acquire() as conn, conn.transaction():
+        # The case's own commit flushes this one before anybody is answered: one flush per case, not two.
+        await conn.execute("set local synchronous_commit to off")
+        return await host.keyring.person(conn, lookup, str(uuid4()))
+
+
+async def _recorded_texts(host: Host, case_id: str, conn: Connection) -> Mapping[str, str | Redacted]:
+    row = await conn.fetchrow(
+        "select * from events where topic = $1 and subject = $2 and sequence = 1 and type = $3",
+        CASES,
+        case_id,
+        CaseOpened.TYPE,
+    )
+    if row is None:
+        return {}
+    sealed = reading.sealed(host.store.recorded(row))
+    texts = await host.keyring.open(conn, sealed)
+    return {name: text for (_, _, name, _), text in zip(sealed, texts, strict=True)}
+
+
+def _last_shown(text: str | None) -> tuple[datetime, str] | None:
+    values = parse_cursor(text, 2)
+    if values is None:
+        return None
+    try:
+        return moment(values[0]), str(UUID(values[1]))
+    except (ValueError, OverflowError) as error:
+        raise Invalid("this cursor is not one of ours") from error
+
+
+Filter = Annotated[Ref | None, Query()]
+
+
+def add(router: APIRouter, door: Door) -> None:
+    """The routes of `/v1/cases` that open, list and read."""
+    reads = door.caller(Role.READER, Role.CHANNEL, Role.AGENT, Role.LEAD, Role.PARTNER)
+    _add_opening(router, door)
+    _add_list(router, door.host, reads)
+    _add_reading(router, door.host, reads)
+
+
+def _add_opening(router: APIRouter, door: Door) -> None:
+    host, opens = door.host, door.caller(Role.CHANNEL, Role.AGENT, Role.LEAD)
+
+    @router.post("/v1/cases", status_code=201, summary="Open a case")
+    async def open_case(order: OpenOrder, response: Response, caller: Annotated[Caller, opens]) -> Opened:
+        """A customer came in with something new.
+
+        The same `channel` and `external_id` again is the same case: with the same content it is answered as before
+        and nothing happens; with other content it is refused (409) and the problem names the case as `case_id`.
+        """
+        case_id = case_id_of(order, caller)
+        customer_ref = await customer_ref_of(host, order.customer.external_id)
+        opened = _opened(order, customer_ref)
+        once = caller.once(order, 201, case_id=case_id, customer_ref=customer_ref)
+        change = partial(
+            host.store.change, decide.FOLD(case_id), actor=caller.actor, expected=caller.expected, once=once
+        )
+        try:
+            changed = await change(decision=partial(decide.open_case, opened, order.occurred_at))
+        except decide.Known:
+            again = partial(decide.open_again, opened)
+            changed = await change(decision=again, look=partial(_recorded_texts, host, case_id))
+        written(response, changed)
+        ids = changed.answer or {"case_id": case_id, "customer_ref": customer_ref}
+        return Opened(case_id=ids["case_id"], customer_ref=ids["customer_ref"])
+
+
+def _opened(order: OpenOrder, customer_ref: str) -> CaseOpened:
+    name, email = order.customer.name, order.customer.email
+    return CaseOpened(
+        channel=order.channel,
+        market=order.market,
+        language=order.language,
+        journey=order.journey,
+        priority=order.priority,
+        customer_ref=customer_ref,
+        customer_name=None if name is None else Clear(customer_ref, name),
+        customer_email=None if email is None else Clear(customer_ref, email),
+        title=Clear(customer_ref, order.subject),
+        body=Clear(customer_ref, order.body),
+        external_id=order.external_id,
+    )
+
+
+def _add_list(router: APIRouter, host: Host, reads: Any) -> None:
+    @router.get("/v1/cases", summary="List cases, the newest first")
+    async def list_cases(
+        request: Request,
+        response: Response,
+        caller: Annotated[Caller, reads],
+        category: Category | None = None,
+        priority: Priority | None = None,
+        market: Filter = None,
+        language: Filter = None,
+        journey: Filter = None,
+        channel: Filter = None,
+        queue: Filter = None,
+        unit: Annotated[Label | None, Query(description="A unit of ours, or another system's name for one.")] = None,
+        import_id: Annotated[Ref | None, Query(alias="import", description="Cases an import brought.")] = None,
+        cursor_: Annotated[Cursor, Query(alias="cursor")] = None,
+        limit: Limit = 100,
+    ) -> Cases:
+        """Where every case stands, as far as the log has told; no texts. A partner's key lists the partner's cases.
+
+        To see what you have just written, hand its `Casewalk-Position` back as `after`.
+        """
+        mine = caller.principal.holder or "" if caller.principal.role is Role.PARTNER else None
+        wanted = views.Wanted(
+            category, priority, market, language, journey, channel, queue, unit, import_id, partner_id=mine
+        )
+        found = await views.cases(host.database, wanted, _last_shown(cursor_), limit)
+        if len(found) == limit and found[-1].opened_at is not None:
+            next_link(request, response, cursor(rfc3339(found[-1].opened_at), found[-1].case_id))
+        return Cases(items=found)
+
+
+def _add_reading(router: APIRouter, host: Host, reads: Any) -> None:
+    @router.get("/v1/cases/{case_id}", summary="Read a case")
+    async def read_case(case_id: CaseId, response: Response, caller: Annotated[Caller, reads]) -> CaseDetail:
+        """Where the case stands and what was said on it.
+
+        Texts, and the customer's name and e-mail address, are for leads, the agent the case is assigned to, and the
+        partner it was handed to; for everybody else, and after an erasure, they read `{"redacted": why}`. Internal
+        notes are not for partners and channels.
+        """
+        own = await host.store.events(CASES, case_id)
+        access = await views.access(host.database, case_id)
+        theirs = access.includes(caller.principal.role, caller.principal.holder)
+        if not own or (caller.principal.role is Role.PARTNER and not theirs):
+            raise Unknown(f"there is no case {case_id}")
+        stands = views.stands(await views.case(host.database, case_id), own, case_id)
+        response.headers["ETag"] = f'"{len(own)}"'
+        return await reading.detail(host, stands, own, caller.principal, theirs)

@@ -1,0 +1,1 @@
+"""What intake decides: `cases` about a case's life, `keys` about who may come in, `customers` about being forgotten."""

@@ -1,0 +1,18 @@
+"""Intake: cases come in and live their life here; it alone knows what is personal about customers.
+
+It says every event of a case's own life, of keys and of customers, and reads the others' to know where a case stands,
+who works on it, and when a partner or an escalation unit brought it to an end.
+"""
+
+from services.intake import api, keys, react, views
+from services.runtime import Service
+
+SERVICE = Service(
+    name="intake",
+    sentence="takes in what customers bring, keeps each case's life cycle, and holds what is personal about them",
+    paths=("cases", "imports", "customers", "keys", "events"),
+    doors=api.doors,
+    views=views.VIEWS,
+    reactors=(react.REACTOR,),
+    first_start=keys.first_start,
+)

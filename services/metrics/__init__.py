@@ -1,0 +1,1 @@
+"""Metrics: folds every case into facts, walks and figures."""

@@ -1,0 +1,186 @@
+"""One web application over any number of hosts, and running it until somebody says stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import uvicorn
+from fastapi import FastAPI, Path, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+
+from events import schemas
+from events.errors import Unavailable, Unknown
+from events.kafka_log import KafkaLog
+from events.log import Log
+from events.postgres_log import PostgresLog
+from events.wire import VOCABULARY
+from services.limits import BodyLimit
+from services.runtime import ops
+from services.runtime.host import Host, Service, Settings
+from services.web import PROBLEMS, Problem, install_problems, problem
+
+STOP_WITHIN_S = 10
+
+
+@asynccontextmanager
+async def running(services: Sequence[Service], settings: Settings) -> AsyncIterator[FastAPI]:
+    """The services run, and the application that opens their doors; all of it stops at the end.
+
+    `app.state.hosts` maps service names to hosts. Raises Invalid where a database or topic is not as it must be,
+    Unavailable where one does not answer.
+    """
+    async with AsyncExitStack() as stack:
+        logs = [_log(service, settings) for service in services]
+        if settings.kafka is None:
+            logs = logs[:1] * len(logs)
+        hosts = []
+        for log in dict.fromkeys(logs):
+            stack.push_async_callback(log.stop)
+        await asyncio.gather(*(log.start() for log in dict.fromkeys(logs)))
+        for service, log in zip(services, logs, strict=True):
+            host = await Host.open(service, settings, log)
+            stack.push_async_callback(host.stop)
+            hosts.append(host)
+        await _start(hosts)
+        yield application(hosts)
+
+
+async def _start(hosts: Sequence[Host]) -> None:
+    """Start all hosts beside each other; when one cannot, the others are called off and its error is raised."""
+    try:
+        async with asyncio.TaskGroup() as starting:
+            for host in hosts:
+                starting.create_task(host.start())
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+def _log(service: Service, settings: Settings) -> Log:
+    if settings.kafka is None:
+        return PostgresLog(settings.database_url)
+    return KafkaLog(settings.kafka, service.name, settings.namespace)
+
+
+def application(hosts: Sequence[Host]) -> FastAPI:
+    """The doors of these hosts, and what is everywhere: docs, schemas, health, metrics."""
+    app = FastAPI(
+        title="Casewalk",
+        version=version("casewalk"),
+        description=_description(hosts),
+        responses=PROBLEMS,
+        openapi_tags=[{"name": host.service.name, "description": host.service.sentence} for host in hosts],
+    )
+    app.state.hosts = {host.service.name: host for host in hosts}
+    install_problems(app)
+    app.add_middleware(BodyLimit)
+    for host in hosts:
+        app.include_router(host.service.doors(host))
+        app.include_router(ops.doors(host))
+    _common(app, hosts)
+    made = app.openapi
+
+    def with_problem() -> dict[str, Any]:
+        document = made()
+        document["components"].setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
+        return document
+
+    app.openapi = with_problem  # type: ignore[method-assign]
+    return app
+
+
+def _description(hosts: Sequence[Host]) -> str:
+    lines = [f"- **{host.service.name}** {host.service.sentence}" for host in hosts]
+    return "Follows every customer case from first contact to an accepted resolution.\n\n" + "\n".join(lines)
+
+
+def _common(app: FastAPI, hosts: Sequence[Host]) -> None:
+    @app.get("/health/live", tags=["operations"], summary="The process runs")
+    async def live() -> dict[str, str]:
+        """Says nothing about whether it can work."""
+        return {"status": "alive"}
+
+    @app.get("/health/ready", tags=["operations"], summary="The doors are open")
+    async def ready() -> Response:
+        """503 with the reason per service until every service can work; silent mark sources are named."""
+        why = {host.service.name: await host.ready() for host in hosts}
+        waiting = {name: text for name, text in why.items() if text is not None}
+        silent = {
+            h.service.name: h.reactor.firing.silent for h in hosts if h.reactor.firing and h.reactor.firing.silent
+        }
+        if waiting:
+            detail = "; ".join(f"{name}: {text}" for name, text in waiting.items())
+            return problem(503, "not-ready", detail, {"Retry-After": "1"})
+        return JSONResponse({"status": "ready", "services": sorted(why), "timers_wait_for": silent})
+
+    @app.get("/metrics", tags=["operations"], summary="Figures for Prometheus", response_class=Response)
+    async def metrics() -> Response:
+        """Outbox size and age, parked records, records behind, per service."""
+        return Response(await _metrics(hosts), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/asyncapi.json", tags=["operations"], summary="The topics and their events, as AsyncAPI 3")
+    async def asyncapi() -> dict[str, Any]:
+        """What a subscriber in another system reads first."""
+        return schemas.asyncapi(version("casewalk"))
+
+    @app.get("/schemas/{type}", tags=["operations"], summary="The JSON Schema of an event type")
+    async def schema(type: Annotated[str, Path(pattern=r"^[a-z0-9_.]{1,100}$")]) -> dict[str, Any]:
+        """`ce_dataschema` of every record points here."""
+        if type not in VOCABULARY.classes:
+            raise Unknown(f"{type} is no event type of ours")
+        return schemas.schema(VOCABULARY.classes[type])
+
+
+async def _metrics(hosts: Sequence[Host]) -> bytes:
+    registry = CollectorRegistry()
+    unsent = Gauge("casewalk_outbox_rows", "Events not yet in the log", ["service"], registry=registry)
+    age = Gauge("casewalk_outbox_age_seconds", "Age of the oldest of them", ["service"], registry=registry)
+    parked = Gauge("casewalk_parked_records", "Records that wait for somebody", ["service"], registry=registry)
+    behind = Gauge("casewalk_behind_records", "Records not handled yet", ["consumer"], registry=registry)
+    for host in hosts:
+        (row,) = await host.database.readers.fetch(
+            "select count(*) as unsent, coalesce(extract(epoch from clock_timestamp() - min(recorded_at)), 0) as age,"
+            " (select count(*) from parked) as parked from outbox"
+        )
+        unsent.labels(host.service.name).set(row["unsent"])
+        age.labels(host.service.name).set(row["age"])
+        parked.labels(host.service.name).set(row["parked"])
+        for consumer in (host.views_consumer.name, host.reactor.name):
+            left = [p.records for p in await host.log.progress(consumer)]
+            behind.labels(consumer).set(sum(left))
+    return generate_latest(registry)
+
+
+async def serve(services: Sequence[Service], settings: Settings, host: str, port: int) -> None:
+    """Run the services behind one port until SIGINT or SIGTERM. Raises Unavailable when a part of them ended, so that
+    whoever watches the process starts it again."""
+    async with running(services, settings) as app:
+        config = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=STOP_WITHIN_S,
+            server_header=False,
+        )
+        server = uvicorn.Server(config)
+        watching = asyncio.create_task(_stop_with_a_dead_part(app, server), name="watch parts")
+        await server.serve()
+        watching.cancel()
+        for dead in (host.died for host in app.state.hosts.values() if host.died is not None):
+            raise Unavailable(dead)
+
+
+async def _stop_with_a_dead_part(app: FastAPI, server: uvicorn.Server) -> None:
+    ends = [asyncio.ensure_future(host.part_ended.wait()) for host in app.state.hosts.values()]
+    try:
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+    finally:
+        for end in ends:
+            end.cancel()

@@ -1,0 +1,179 @@
+"""What every service has for those who run it: parked cases, views, rebuild, verify."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+from fastapi.responses import StreamingResponse
+
+from events import parking
+from events.errors import CasewalkError, Unknown
+from events.operations import Role
+from services.runtime.host import Host
+from services.web import Answer, Caller, Door, Limit
+
+PositionId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+ViewName = Annotated[str, Path(pattern=r"^[a-z_]{1,64}$")]
+
+
+class ParkedRecord(Answer):
+    """A record that waits, and why."""
+
+    id: int
+    consumer: str
+    topic: str
+    subject: str
+    source: str | None
+    sequence: int | None
+    error: str
+    attempts: int
+    asked: bool
+    parked_at: str
+
+
+class Parked(Answer):
+    items: list[ParkedRecord]
+
+
+class Asked(Answer):
+    waiting: int
+    """Records of the case that will be tried again, in order."""
+
+
+class ViewState(Answer):
+    name: str
+    version: int
+    inline: bool
+    table: str
+
+
+class Views(Answer):
+    items: list[ViewState]
+
+
+NDJSON: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": 'Lines of JSON while it works, `{"read": records}`, and a last one with `"done": true`.',
+        "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
+    }
+}
+
+
+def doors(host: Host) -> APIRouter:
+    """The doors under /v1/ops/{service}."""
+    door, name = Door(host), host.service.name
+    router = APIRouter(prefix=f"/v1/ops/{name}", tags=["operations"])
+
+    @router.get("/parked", summary=f"Cases that {name} could not take further", operation_id=f"{name}_parked")
+    async def parked(caller: Caller = door.caller(Role.LEAD), limit: Limit = 100) -> Parked:
+        """What is parked, with the reason, the oldest first. A parked case holds back its own later records only."""
+        rows = await host.database.readers.fetch("select * from parked order by position limit $1", limit)
+        return Parked(items=[_parked(row) for row in rows])
+
+    @router.post("/parked/{position}:retry", summary="Try a parked case again", operation_id=f"{name}_retry")
+    async def retry(position: PositionId, caller: Caller = door.caller(Role.LEAD)) -> Asked:
+        """All that is parked of the same case is tried again, in order, by whoever works on its partition."""
+        async with host.database.writers.acquire() as conn:
+            waiting = await parking.ask(conn, position)
+        if not waiting:
+            raise Unknown(f"nothing that can be tried again is parked under {position}")
+        return Asked(waiting=waiting)
+
+    @router.delete("/parked/{position}", summary="Throw away bytes that are no event", operation_id=f"{name}_drop")
+    async def drop(position: PositionId, caller: Caller = door.caller()) -> Asked:
+        """Only records that cannot be read as events can be thrown away."""
+        async with host.database.writers.acquire() as conn:
+            if not await parking.drop(conn, position):
+                raise Unknown(f"no unreadable record is parked under {position}")
+        return Asked(waiting=0)
+
+    @router.get("/views", summary=f"The views of {name}", operation_id=f"{name}_views")
+    async def views(caller: Caller = door.caller(Role.LEAD)) -> Views:
+        """Every view with its active version."""
+        inline = {view.name for view in host.service.inline}
+        rows = await host.database.readers.fetch("select name, version, table_name from view order by name")
+        return Views(
+            items=[
+                ViewState(name=r["name"], version=r["version"], inline=r["name"] in inline, table=r["table_name"])
+                for r in rows
+            ]
+        )
+
+    @router.post(
+        "/views/{view}:rebuild",
+        summary="Build a view anew from the log",
+        operation_id=f"{name}_rebuild",
+        response_class=StreamingResponse,
+        responses=NDJSON,
+    )
+    async def rebuild(view: ViewName, caller: Caller = door.caller(Role.LEAD)) -> StreamingResponse:
+        """Beside the running one, then switched in one transaction; `all` rebuilds every view of the service."""
+
+        async def work(tick: Callable[[int], None]) -> list[dict[str, Any]]:
+            return [{"view": v.name, "rows": await host.replay.rebuild(v, tick)} for v in chosen]
+
+        chosen = host.replay.named(view)
+        return _stream(work)
+
+    @router.get(
+        "/verify",
+        summary=f"Compare every view of {name} with a replay",
+        operation_id=f"{name}_verify",
+        response_class=StreamingResponse,
+        responses=NDJSON,
+    )
+    async def verify(caller: Caller = door.caller(Role.LEAD)) -> StreamingResponse:
+        """While cases keep coming: each view is compared at one moment. Parked cases are left out and listed."""
+
+        async def work(tick: Callable[[int], None]) -> list[dict[str, Any]]:
+            verdicts = [await host.replay.verify(view, tick) for view in host.replay.named("all")]
+            return [{**asdict(verdict), "equal": verdict.equal} for verdict in verdicts]
+
+        return _stream(work)
+
+    return router
+
+
+def _parked(row: Any) -> ParkedRecord:
+    return ParkedRecord(
+        id=row["position"],
+        consumer=row["consumer"],
+        topic=row["topic"],
+        subject=row["subject"],
+        source=row["source"],
+        sequence=row["sequence"],
+        error=row["error"],
+        attempts=row["attempts"],
+        asked=row["asked"],
+        parked_at=row["parked_at"].isoformat().replace("+00:00", "Z"),
+    )
+
+
+def _stream(work: Callable[[Callable[[int], None]], Awaitable[list[dict[str, Any]]]]) -> StreamingResponse:
+    """Progress line by line, then the results."""
+
+    async def lines() -> AsyncIterator[str]:
+        read = 0
+
+        def tick(records: int) -> None:
+            nonlocal read
+            read += records
+
+        task = asyncio.ensure_future(work(tick))
+        try:
+            while not task.done():
+                await asyncio.wait([task], timeout=0.25)
+                yield json.dumps({"read": read}) + "\n"
+            try:
+                yield json.dumps({"done": True, "results": task.result()}) + "\n"
+            except CasewalkError as error:
+                yield json.dumps({"done": False, "error": error.message}) + "\n"
+        finally:
+            task.cancel()
+
+    return StreamingResponse(lines(), media_type="application/x-ndjson")

@@ -1,0 +1,1 @@
+"""Vendor: partners, their contracts and shares, and the cases that lie with them."""

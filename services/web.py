@@ -1,0 +1,396 @@
+"""What all doors share: keys and roles, idempotency, versions, positions, problem documents, body limits, paging."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from http import HTTPStatus
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+
+import sqlalchemy as sa
+import structlog
+from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from events.errors import CasewalkError, Invalid, Unavailable
+from events.event import Recorded
+from events.operations import KeyIssued, KeyRevoked, Role
+from events.store import PASSING, Changed, Once
+from events.views import View
+
+if TYPE_CHECKING:
+    from services.runtime import Host
+
+log_ = structlog.get_logger("web")
+
+# ------------------------------------------------------------------------------------------------- shapes of requests
+
+
+class Order(BaseModel):
+    """What a client asks for. Unknown fields are refused: a misspelt one must not be ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_what_it_says(cls, value: object, field: ValidationInfo) -> object:
+        """Pydantic would take "1" and true for 1, and 7 for a moment in 1970; who sends that means something else."""
+        wanted = _plain_types(cls, field.field_name or "")
+        match value:
+            case bool():
+                fits = bool in wanted
+            case int() | float():
+                fits = bool(wanted & {int, float})
+            case str():
+                fits = not wanted <= {bool, int, float} and (AwareDatetime not in wanted or "-" in value[1:])
+            case _:
+                fits = True
+        if not fits:
+            raise ValueError("this value has another type than the field")
+        return value
+
+
+@cache
+def _plain_types(order: type[Order], field: str) -> frozenset[object]:
+    """What the field may hold, without constraints and without null."""
+    waiting, found = [order.model_fields[field].annotation], set[object]()
+    while waiting:
+        annotation = waiting.pop()
+        origin, arguments = get_origin(annotation), get_args(annotation)
+        if origin is Annotated:
+            waiting.append(arguments[0])
+        elif origin in (Union, UnionType):
+            waiting.extend(arguments)
+        else:
+            found |= {type(one) for one in arguments} if origin is Literal else {annotation}
+    return frozenset(found - {NoneType})
+
+
+class Answer(BaseModel):
+    """What a client gets."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+PlainText = Annotated[str, StringConstraints(min_length=1, max_length=100_000, pattern=r"^[^\x00]*$")]
+"""Free text without NUL."""
+
+CaseId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
+"""A case id: a UUID in lower case."""
+
+Limit = Annotated[int, Query(ge=1, le=500, description="Rows in one answer, at most 500.")]
+
+Cursor = Annotated[
+    str | None,
+    Query(max_length=500, pattern=r"^[A-Za-z0-9_-]+$", description="The `cursor` of the last page's `next` link."),
+]
+
+
+def cursor(*values: str) -> str:
+    """Opaque text for where the next page starts."""
+    return urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+
+
+def parse_cursor(text: str | None, parts: int) -> list[str] | None:
+    """The values of `cursor`, or None at the first page. Raises Invalid."""
+    if text is None:
+        return None
+    values = _opened(text) or []
+    texts = [value for value in values if isinstance(value, str)]
+    if not len(values) == len(texts) == parts:
+        raise Invalid("this cursor is not one of ours")
+    return texts
+
+
+def _opened(text: str) -> list[str | int] | None:
+    """What is in an opaque text of ours; None if it cannot be one: no database can be asked for what it holds."""
+    try:
+        values = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    except (ValueError, RecursionError):
+        return None
+    return values if isinstance(values, list) and all(map(_storable, values)) else None
+
+
+def _storable(value: object) -> bool:
+    match value:
+        case str():
+            return "\x00" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
+        case int():
+            return abs(value) < 2**63
+        case _:
+            return False
+
+
+def next_link(request: Request, response: Response, after: str | None) -> None:
+    """Add the `Link` header to the next page, if there is one."""
+    if after is not None:
+        url = request.url.include_query_params(cursor=after)
+        response.headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
+
+
+# ---------------------------------------------------------------------------------------------------- keys and callers
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key as a service knows it."""
+
+    key_id: str
+    role: Role
+    sha256: str
+    holder: str | None
+    revoked: bool
+
+
+def _fold_key(key: Key | None, event: Recorded[KeyIssued | KeyRevoked]) -> Key | None:
+    match event.data:
+        case KeyIssued() as issued:
+            return Key(event.subject, issued.role, issued.sha256, issued.holder, key is not None and key.revoked)
+        case KeyRevoked():
+            return None if key is None else Key(key.key_id, key.role, key.sha256, key.holder, True)
+
+
+KEYS = View("keys", 1, Key, (KeyIssued, KeyRevoked), _fold_key, indexes=("sha256",))
+"""Every service's own copy of the keys, projected from the log."""
+
+KEYS_KNOWN_FOR_S = 1.0
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who calls."""
+
+    key_id: str
+    role: Role
+    holder: str | None
+
+    @property
+    def actor(self) -> str:
+        """As events name them."""
+        if self.role in (Role.AGENT, Role.PARTNER) and self.holder is not None:
+            return f"{self.role}:{self.holder}"
+        return f"key:{self.key_id}"
+
+
+OPEN = Principal("open", Role.ADMIN, None)
+"""Everybody, where `--open` was asked for on loopback."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """One request's caller with what the headers asked for."""
+
+    principal: Principal
+    route: str
+    idempotency_key: str | None
+    expected: int | None
+    """The version in `If-Match`."""
+    fingerprint: Callable[[bytes], bytes]
+
+    @property
+    def actor(self) -> str:
+        return self.principal.actor
+
+    @property
+    def scope(self) -> str:
+        return f"{self.principal.key_id} {self.route}"
+
+    def once(self, body: BaseModel, status: int, **ids: str | int) -> Once | None:
+        """The idempotency record of this request, if it brought a key."""
+        if self.idempotency_key is None:
+            return None
+        fingerprint = self.fingerprint(body.model_dump_json().encode())
+        return Once(self.scope, self.idempotency_key, fingerprint, {"status": status, **ids})
+
+
+class Door:
+    """The way into one service: who may come in, and on what terms."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self._known: dict[str, tuple[float, Key | None]] = {}
+
+    def caller(self, *roles: Role, waits: bool = True) -> Any:
+        """A dependency that yields the `Caller`: any of `roles`, and always an admin.
+
+        With `waits` it takes a position in `?after=` or `Casewalk-After` and waits for it before the door opens. Raises
+        401, 403, 503.
+        """
+        allowed = frozenset((*roles, Role.ADMIN))
+
+        async def admit(
+            credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+        ) -> Principal:
+            principal = await self._principal(credentials)
+            if principal.role not in allowed:
+                raise HTTPException(403, f"a key with the role {principal.role} does not open this door")
+            return principal
+
+        # What depends on what is said by defaults: annotations are text here, and local names are not found by it.
+        async def enter(
+            request: Request,
+            principal: Principal = Depends(admit),
+            idempotency_key: Annotated[
+                str | None,
+                Header(
+                    max_length=255,
+                    pattern=r"^[\x21-\x7e]+$",
+                    description="The same key, the same answer: safe to repeat.",
+                ),
+            ] = None,
+            if_match: Annotated[
+                str | None,
+                Header(
+                    pattern=r'^(\*|"[0-9]{1,18}")$',
+                    description="The `ETag` you decided on; 412 if somebody was faster.",
+                ),
+            ] = None,
+        ) -> Caller:
+            route = f"{request.method} {request.url.path}"
+            return Caller(principal, route, idempotency_key, _version(if_match), self.host.keyring.fingerprint)
+
+        async def enter_after(
+            caller: Caller = Depends(enter),
+            casewalk_after: Annotated[
+                str | None, Header(max_length=1000, description="A `Casewalk-Position` to wait for, up to 2 s.")
+            ] = None,
+            after: Annotated[str | None, Query(max_length=1000, description="The same as `Casewalk-After`.")] = None,
+        ) -> Caller:
+            position = casewalk_after or after
+            if position is not None:
+                if _opened(position) is None:
+                    raise Invalid("this is no position of ours; hand back a Casewalk-Position as it was given")
+                await self.host.wait_for(position)
+            return caller
+
+        return Depends(enter_after if waits else enter)
+
+    async def _principal(self, credentials: HTTPAuthorizationCredentials | None) -> Principal:
+        if self.host.settings.open:
+            return OPEN
+        if credentials is None:
+            raise HTTPException(401, "send your key as Authorization: Bearer <key>", {"WWW-Authenticate": "Bearer"})
+        key = await self._key(hashlib.sha256(credentials.credentials.encode("utf-8", "replace")).hexdigest())
+        if key is None or key.revoked:
+            raise HTTPException(401, "this key is not valid here", {"WWW-Authenticate": "Bearer"})
+        return Principal(key.key_id.removeprefix("key:"), key.role, key.holder)
+
+    async def _key(self, sha256: str) -> Key | None:
+        known_at, key = self._known.get(sha256, (-KEYS_KNOWN_FOR_S, None))
+        if time.monotonic() - known_at < KEYS_KNOWN_FOR_S and key is not None:
+            return key
+        row = await self.host.database.row(sa.select(KEYS.table).where(KEYS.table.c.sha256 == sha256))
+        key = None
+        if row is not None and hmac.compare_digest(row["sha256"], sha256):
+            key = Key(row["key_id"], Role(row["role"]), row["sha256"], row["holder"], row["revoked"])
+        if len(self._known) > 10_000:
+            self._known.clear()
+        self._known[sha256] = (time.monotonic(), key)
+        return key
+
+
+_BEARER = HTTPBearer(auto_error=False, description="A key of ours. Keys are made with `POST /v1/keys`.")
+
+
+def _version(if_match: str | None) -> int | None:
+    return None if if_match is None or if_match == "*" else int(if_match.strip('"'))
+
+
+def written(response: Response, changed: Changed) -> None:
+    """Say in the headers what a write came to: `ETag` and `Casewalk-Position`."""
+    response.headers["ETag"] = f'"{changed.version}"'
+    response.headers["Casewalk-Position"] = changed.position
+
+
+# --------------------------------------------------------------------------------------------------- problem documents
+
+
+class Problem(BaseModel):
+    """RFC 9457."""
+
+    type: str = Field(description="`/problems/<kind>`: stable, for programs.")
+    title: str
+    status: int
+    detail: str = Field(description="A sentence to act on.")
+
+
+_DOCUMENTED = {
+    400: "The request is not readable.",
+    401: "No key, or one that is not valid here.",
+    403: "The key's role does not open this door.",
+    404: "There is nothing under this id.",
+    405: "This path does not take this method.",
+    409: "Understood, and not allowed now; the detail says why.",
+    412: "Somebody was faster; the detail says which version it is by now.",
+    413: "Too large.",
+    415: "The body has another content type than this door takes.",
+    422: "A field is wrong; the detail names it.",
+    429: "Too much at once; `Retry-After` says when to come back.",
+    503: "Not now; `Retry-After` says when to come back.",
+}
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": text,
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    for status, text in _DOCUMENTED.items()
+}
+"""Every error every route may answer with."""
+
+
+def problem(
+    status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None, **facts: object
+) -> JSONResponse:
+    """A problem document."""
+    body = {
+        "type": f"/problems/{kind}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        **facts,
+    }
+    return JSONResponse(body, status, dict(headers or {}), "application/problem+json")
+
+
+def install_problems(app: FastAPI) -> None:
+    """Answer every error with a problem document; nothing of the request's content is repeated in it."""
+
+    async def ours(_: Request, error: Exception) -> Response:
+        assert isinstance(error, CasewalkError)
+        headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Unavailable) else None
+        return problem(error.status, error.kind, error.message, headers, **error.facts)
+
+    async def invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        errors = [{"field": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()]
+        kind, status = (
+            ("malformed", 400) if any(e["type"] == "json_invalid" for e in error.errors()) else ("invalid", 422)
+        )
+        return problem(status, kind, "; ".join(f"{e['field']}: {e['message']}" for e in errors[:5]), errors=errors[:50])
+
+    async def http(_: Request, error: Exception) -> Response:
+        assert isinstance(error, StarletteHTTPException)
+        kind = HTTPStatus(error.status_code).name.lower().replace("_", "-")
+        return problem(error.status_code, kind, str(error.detail), error.headers)
+
+    async def away(_: Request, error: Exception) -> Response:
+        log_.warning("the database is away", why=f"{type(error).__name__}: {error}")
+        return problem(503, "unavailable", "the database is not answering; try again", {"Retry-After": "1"})
+
+    for passing in PASSING:
+        app.add_exception_handler(passing, away)
+    app.add_exception_handler(CasewalkError, ours)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(StarletteHTTPException, http)

@@ -1,0 +1,72 @@
+"""The demo's day: told by a seed, as varied as a real one, and played to its end through the REST API."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from itertools import chain
+
+from services.__main__ import SERVICES
+from services.commands.demo import play, staffed
+from services.commands.demo.day import Day
+from services.commands.demo.script import CASES, ODYSSEY, Act, visits
+from services.commands.demo.town import CHANNELS, JOURNEYS, LANGUAGES, MARKETS, published
+from services.commands.settings import connect
+from tests.commands.conftest import Up, called
+
+SEED = 7
+
+
+def test_a_seed_tells_one_day() -> None:
+    assert visits(SEED) == visits(SEED)
+    assert visits(SEED) != visits(SEED + 1)
+
+
+def test_a_day_has_some_hundred_cases_of_every_market_language_journey_and_channel() -> None:
+    orders = [visit.order for visit in visits(SEED)]
+    assert len(orders) == CASES >= 200
+    for name, values in (("market", MARKETS), ("language", LANGUAGES), ("journey", JOURNEYS), ("channel", CHANNELS)):
+        assert {order[name] for order in orders} == set(values), name
+    assert (len(MARKETS), len(LANGUAGES), len(JOURNEYS), len(CHANNELS)) == (5, 6, 6, 5)
+
+
+def test_every_kind_of_story_happens_on_a_day() -> None:
+    acts = Counter(chain.from_iterable(visit.acts for visit in visits(SEED)))
+    assert set(acts) == set(Act)
+    assert sum(visit.survey is not None for visit in visits(SEED)) > CASES / 3
+
+
+def test_what_is_published_names_only_what_was_published_before() -> None:
+    known = {"general", "escalation"}
+    for path, body in published():
+        named = {body.get("unit_id"), body.get("partner_id"), *body.get("unit_ids", ()), *body.get("queue_ids", ())}
+        named |= {rule["queue_id"] for rule in body.get("rules", ())}
+        named |= {share["partner_id"] for share in body.get("shares", ())}
+        assert named - {None} <= known, path
+        known.add(path.rsplit("/", 1)[1])
+
+
+async def test_a_short_day_is_played_to_its_end_and_measured(up: Up) -> None:
+    short = visits(SEED, 40)
+    opened = partial(connect, SERVICES, up.url, data=up.directory)
+    ended: list[None] = []
+    async with opened(key=up.key) as admin, staffed(SERVICES, admin, opened) as staff:
+        day = Day(staff, SEED, ended=lambda: ended.append(None))
+        await play(admin, day, short)
+        figures = (await admin.get("/v1/figures")).body
+        (odyssey,) = [case.case_id for case in day.cases.values() if case.visit.acts == ODYSSEY]
+        walk = (await admin.get(f"/v1/walks/{odyssey}")).body
+
+    assert len(ended) == figures["cases"]["value"] == len(short)
+    assert figures["backlog"]["value"] == sum(visit.stays_open for visit in short)
+    assert walk["verdict"] == {"in_time": "yes", "accepted": "yes", "solved_alone": "no", "escalated": "yes"}
+    told = " ".join(step["type"] for step in walk["steps"])
+    for happened in ("transferred", "handed_over", "partner_returned", "escalated", "feedback_received"):
+        assert f"casewalk.case.{happened}.v1" in told
+    assert (await up.command("verify")).code == 0
+
+
+async def test_the_demo_does_not_start_a_broker_for_somebody_elses_casewalk() -> None:
+    ended = await called("demo", "--once", "--kafka", "--url", "http://127.0.0.1:8080")
+    assert ended.code == 2
+    assert "--kafka starts a Casewalk of its own" in ended.err

@@ -1,0 +1,115 @@
+"""Schemathesis over the whole OpenAPI document, as a program of its own that talks to a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+from tests.until import until
+
+ROOT = Path(__file__).resolve().parents[2]
+
+EXAMPLES = 12
+"""Generated requests at each door, beside those that cover its schema."""
+
+OFTEN = 0.8
+
+LIMIT_S = 110.0
+"""What a run may take at most, on a busy machine; it takes some 40 s on an idle one."""
+
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "missing_required_header",
+    "ignored_auth",
+)
+"""Left out: that whatever fits the schema is accepted, because a schema does not say which ids and positions there are;
+and that other methods get 405, because `/cases/{id}` also takes what should have been `/cases/{id}:verb`."""
+
+CONFIG = """
+workers = 1
+warnings = false
+hooks = "tests.doors.ndjson"
+[cache]
+enabled = false
+[generation]
+deterministic = true
+database = "none"
+max-examples = {examples}
+[dictionaries]
+{dictionaries}
+[parameters]
+{parameters}
+[phases.coverage]
+unexpected-methods = []
+[[operations]]
+include-path-regex = "^/v1/ops/(router|escalation|vendor|metrics)/|verify$"
+phases.coverage.enabled = false
+generation.max-examples = 1
+"""
+
+
+@asynccontextmanager
+async def served(app: FastAPI) -> AsyncIterator[str]:
+    """The application's address while it is served on a socket."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_level="error", access_log=False)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+
+    async def started() -> bool:
+        return server.started
+
+    await until(started)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def schemathesis(url: str, key: str, known: Mapping[str, Iterable[str]], directory: Path) -> tuple[int, str]:
+    """Exit code and report of a run with this key. `known` are values that parameters such as `path.case_id` often
+    get: most that could be made up lead nowhere."""
+    config = directory / "schemathesis.toml"
+    config.write_text(
+        CONFIG.format(
+            examples=EXAMPLES,
+            dictionaries="\n".join(
+                f"{name.replace('.', '-')} = {{ values = {json.dumps(list(values))} }}"
+                for name, values in known.items()
+            ),
+            parameters="\n".join(
+                f'"{name}" = {{ dictionary = "{name.replace(".", "-")}", probability = {OFTEN} }}' for name in known
+            ),
+        )
+    )
+    report = directory / "report.txt"
+    with report.open("wb") as out:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run", f"{url}/openapi.json"),
+            *("--header", f"Authorization: Bearer {key}", "--phases", "examples,coverage,fuzzing"),
+            *("--checks", ",".join(CHECKS), "--continue-on-failure", "--no-color"),
+            cwd=directory,
+            env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'libs'}"},
+            stdout=out,
+            stderr=out,
+        )
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                code = await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+    return code, report.read_text()

@@ -1,0 +1,104 @@
+"""Which roles open which door. An admin opens every one; a new door needs a line here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from events.operations import Role
+
+SERVICES: Final = ("intake", "router", "escalation", "vendor", "metrics")
+
+OPEN: Final = frozenset(
+    {
+        "GET /health/live",
+        "GET /health/ready",
+        "GET /metrics",
+        "GET /asyncapi.json",
+        "GET /schemas/{type}",
+    }
+)
+"""Doors without a key."""
+
+_L, _A, _C, _P, _R = Role.LEAD, Role.AGENT, Role.CHANNEL, Role.PARTNER, Role.READER
+
+ROLES: Final[dict[str, frozenset[Role]]] = {
+    door: frozenset({Role.ADMIN, *roles})
+    for door, roles in {
+        # intake
+        "POST /v1/cases": {_C, _A, _L},
+        "GET /v1/cases": {_C, _A, _L, _P, _R},
+        "GET /v1/cases/{case_id}": {_C, _A, _L, _P, _R},
+        "POST /v1/cases/{case_id}/messages": {_C, _A, _L, _P},
+        "POST /v1/cases/{case_id}:resolve": {_C, _A, _L},
+        "POST /v1/cases/{case_id}:reopen": {_C, _A, _L},
+        "POST /v1/cases/{case_id}:close": {_A, _L},
+        "POST /v1/cases/{case_id}/feedback": {_C},
+        "POST /v1/imports": {_C, _L},
+        "POST /v1/keys": set(),
+        "GET /v1/keys": set(),
+        "DELETE /v1/keys/{key_id}": set(),
+        "DELETE /v1/customers/{customer_ref}": {_L},
+        "GET /v1/events": {_R, _C, _L},
+        # router
+        "PUT /v1/units/{unit_id}": {_L},
+        "GET /v1/units": {_L, _A, _R},
+        "PUT /v1/queues/{queue_id}": {_L},
+        "GET /v1/queues": {_L, _A, _R},
+        "PUT /v1/agents/{agent_id}": {_L},
+        "GET /v1/agents": {_L},
+        "POST /v1/agents/{agent_id}:presence": {_L, _A},
+        "PUT /v1/routing-tables/main": {_L},
+        "GET /v1/routing-tables/main": {_L, _A, _R},
+        "GET /v1/work": {_L, _A, _R},
+        "GET /v1/work/{case_id}": {_L, _A, _R},
+        "POST /v1/work/{case_id}:accept": {_L, _A},
+        "POST /v1/work/{case_id}:decline": {_L, _A},
+        "POST /v1/work/{case_id}:transfer": {_L, _A},
+        "POST /v1/work/{case_id}:release": {_L, _A},
+        # escalation
+        "GET /v1/calendars": {_L, _A, _R},
+        "GET /v1/promises": {_L, _A, _R},
+        "GET /v1/promises/{promise_id}": {_L, _A, _R},
+        "PUT /v1/promises/{promise_id}": {_L},
+        "GET /v1/ladders": {_L, _A, _R},
+        "GET /v1/ladders/{ladder_id}": {_L, _A, _R},
+        "PUT /v1/ladders/{ladder_id}": {_L},
+        "GET /v1/clocks": {_L, _A, _R},
+        "GET /v1/escalations": {_L, _A, _R},
+        "POST /v1/escalations": {_L, _A, _C},
+        "POST /v1/escalations/{escalation_id}:acknowledge": {_L, _A},
+        "POST /v1/escalations/{escalation_id}:resolve": {_L, _A},
+        "POST /v1/escalations/{escalation_id}:return": {_L, _A},
+        # vendor
+        "GET /v1/partners": {_L, _R},
+        "GET /v1/partners/{partner_id}": {_L, _R},
+        "PUT /v1/partners/{partner_id}": {_L},
+        "GET /v1/contracts": {_L, _R},
+        "GET /v1/contracts/{contract_id}": {_L, _R},
+        "PUT /v1/contracts/{contract_id}": {_L},
+        "GET /v1/share-plans": {_L, _R},
+        "GET /v1/share-plans/{queue_id}": {_L, _R},
+        "PUT /v1/share-plans/{queue_id}": {_L},
+        "GET /v1/partners/{partner_id}/cases": {_P, _L, _R},
+        "POST /v1/partners/{partner_id}/cases/{case_id}:accept": {_P, _L},
+        "POST /v1/partners/{partner_id}/cases/{case_id}:return": {_P, _L},
+        "POST /v1/partners/{partner_id}/cases/{case_id}:resolve": {_P, _L},
+        # metrics
+        "GET /v1/walks/{case_id}": {_L, _A, _R},
+        "GET /v1/definitions": {_L, _A, _R},
+        "GET /v1/figures": {_L, _R},
+        # every service, for those who run it
+        **{
+            door.format(service=service, position="{position}", view="{view}"): roles
+            for service in SERVICES
+            for door, roles in {
+                "GET /v1/ops/{service}/parked": {_L},
+                "POST /v1/ops/{service}/parked/{position}:retry": {_L},
+                "DELETE /v1/ops/{service}/parked/{position}": set(),
+                "GET /v1/ops/{service}/views": {_L},
+                "POST /v1/ops/{service}/views/{view}:rebuild": {_L},
+                "GET /v1/ops/{service}/verify": {_L},
+            }.items()
+        },
+    }.items()
+}

@@ -1,0 +1,1 @@
+"""Escalation: its clocks, its decisions, its views and its doors."""

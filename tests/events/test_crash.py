@@ -1,0 +1,199 @@
+"""Faults are normal: kill -9 between any two steps, and a holder that sleeps through its lease."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections import Counter
+from contextlib import suppress
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import sqlalchemy as sa
+
+from events.case import CaseOpened, CaseQueued, OfferExpired
+from events.errors import Refused
+from events.event import CASES
+from services.runtime import Host
+from tests.events.conftest import World
+from tests.events.test_log import read_all
+from tests.events.toy import CASE, COUNTS, open_case
+from tests.until import until
+
+POINTS = (
+    "store.after_heads",
+    "store.after_events",
+    "store.before_commit",
+    "store.after_commit",
+    "relay.before_append",
+    "relay.after_append",
+    "relay.before_commit",
+    "relay.after_commit",
+    "consume.before_handle",
+    "consume.after_handle",
+    "consume.before_commit",
+    "consume.after_commit",
+    "timers.before_commit",
+)
+
+
+class Process:
+    """The toy services, running apart."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    @classmethod
+    async def start(cls, world: World, failpoint: str = "") -> Process:
+        engine = world.engine
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tests.events.crashing",
+            engine.dsn,
+            engine.kafka or "",
+            engine.namespace,
+            str(world.settings.data_dir),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "CASEWALK_FAILPOINT": failpoint},
+        )
+        return cls(process)
+
+    async def told(self) -> str:
+        """The next line, or nothing when the process is gone."""
+        assert self.process.stdout is not None
+        while line := (await self.process.stdout.readline()).decode():
+            if line.startswith(("ready", "done")):
+                return line.strip()
+        return ""
+
+    async def tell(self, text: str) -> bool:
+        """Ask for something; whether it was answered."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.process.stdin.write(f"{text}\n".encode())
+            await self.process.stdin.drain()
+            return (await self.told()).startswith("done")
+        return False
+
+    async def died(self) -> int:
+        """The exit code once the process is gone."""
+        return await asyncio.wait_for(self.process.wait(), 20)
+
+    async def kill(self) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+            await self.process.wait()
+
+
+async def types_of(host: Host, case_id: str) -> Counter[str]:
+    return Counter(e.data.TYPE for e in await host.store.events(CASES, case_id))
+
+
+async def test_kill_minus_9_between_any_two_steps_loses_nothing_and_doubles_nothing(world: World) -> None:
+    answered: set[str] = set()
+    asked: list[str] = []
+    for point in POINTS:
+        process = await Process.start(world, f"{point}:3" if point.startswith(("store", "relay")) else point)
+        try:
+            if await process.told() == "ready":
+                for _ in range(6):
+                    case_id = str(uuid4())
+                    asked.append(case_id)
+                    if await process.tell(f"open {case_id}"):
+                        answered.add(case_id)
+                    await process.tell(f"offer {case_id}")
+            assert await process.died() == -signal.SIGKILL, f"{point} was never reached"
+        finally:
+            await process.kill()
+        await _time_passes(world)
+    async with world.running() as hosts:
+        for case_id in asked:  # what got no answer is asked again, as any client would
+            with suppress(Refused):
+                await hosts["intake"].store.change(CASE(case_id), decision=open_case, actor="key:t")
+        for case_id in asked:
+            assert (await types_of(hosts["intake"], case_id)) == {CaseOpened.TYPE: 1}
+            await until(partial(_routed_once, hosts["router"], case_id))
+        await _everything_adds_up(hosts, asked)
+    assert answered
+
+
+async def _time_passes(world: World) -> None:
+    """The dead process's leases run out; nobody waits ten seconds for it."""
+    conn = await asyncpg.connect(world.engine.dsn)
+    try:
+        for schema in ("intake", "router"):
+            if await conn.fetchval("select to_regclass($1)", f"{schema}.lane") is not None:
+                await conn.execute(f"update {schema}.lane set owner = null, until = '-infinity'")
+                await conn.execute(f"delete from {schema}.worker")
+    finally:
+        await conn.close()
+
+
+async def _routed_once(router: Host, case_id: str) -> bool:
+    types = await types_of(router, case_id)
+    assert types[CaseQueued.TYPE] <= 1, types
+    assert types[OfferExpired.TYPE] <= 1, types
+    expired = types[OfferExpired.TYPE] == 1 or "casewalk.case.offered.v1" not in types
+    return types[CaseQueued.TYPE] == 1 and expired
+
+
+async def _everything_adds_up(hosts: dict[str, Host], cases: list[str]) -> None:
+    """The log holds every recorded event, each once to a reader that drops repeats; every view is what it should be."""
+    for host in hosts.values():
+
+        async def drained(host: Host = host) -> bool:
+            return not await host.database.readers.fetchval("select count(*) from outbox")
+
+        await until(drained)
+    recorded = {
+        (str(row["id"]), row["subject"], row["sequence"])
+        for host in hosts.values()
+        for row in await host.database.readers.fetch("select id, subject, sequence from events where topic = $1", CASES)
+    }
+    records = [r for r in await read_all(hosts["intake"].log) if r.topic == CASES]
+    assert {(r.id, r.subject, r.sequence) for r in records} == recorded
+    for host in hosts.values():
+
+        async def complete(host: Host = host) -> bool:
+            rows: list[Any] = await host.database.rows(sa.select(COUNTS.table))
+            by_case = {row["case_id"]: row["events"] for row in rows}
+            events = Counter(subject for _, subject, _ in recorded)
+            return all(by_case.get(case_id) == events[case_id] for case_id in cases)
+
+        await until(complete)
+        for view in host.replay.named("all"):
+            verdict = await host.replay.verify(view)
+            assert verdict.equal, verdict
+        assert not await host.database.readers.fetchval("select count(*) from parked")
+
+
+async def test_a_relay_that_sleeps_through_its_lease_changes_nothing_as_a_zombie(world: World) -> None:
+    process = await Process.start(world)
+    try:
+        assert await process.told() == "ready"
+        before = str(uuid4())
+        assert await process.tell(f"open {before}")
+        process.process.send_signal(signal.SIGSTOP)
+        async with world.running() as hosts:
+
+            async def taken_over() -> bool:
+                return all(host.relay.holds_lock for host in hosts.values())
+
+            await until(taken_over, limit_s=40)
+            cases = [str(uuid4()) for _ in range(10)]
+            for case_id in cases:
+                await hosts["intake"].store.change(CASE(case_id), decision=open_case, actor="key:t")
+            process.process.send_signal(signal.SIGCONT)
+            woken = str(uuid4())
+            assert await process.tell(f"open {woken}"), "it works on as a writer; only its locks are gone"
+            for case_id in [before, woken, *cases]:
+                await until(partial(_routed_once, hosts["router"], case_id), limit_s=40)
+            await _everything_adds_up(hosts, [before, woken, *cases])
+    finally:
+        await process.kill()

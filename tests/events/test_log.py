@@ -1,0 +1,179 @@
+"""What the log promises: no reader skips a record, none sees two of a case in the wrong order."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from confluent_kafka import Consumer as PlainConsumer
+from confluent_kafka import TopicPartition
+
+from events.errors import Invalid
+from events.event import CASES
+from events.kafka_log import KafkaLog
+from events.log import LANES, Log
+from events.store import Change
+from events.wire import Record, partition_of
+from services.runtime import Host
+from tests.conftest import Engine, delete_topics
+from tests.events.conftest import World
+from tests.events.toy import CASE, INTAKE, open_case, resolve
+from tests.until import until
+
+
+async def read_all(log: Log) -> list[Record]:
+    """Every record of the log, lane after lane."""
+    reader, records = log.reader(None), list[Record]()
+    try:
+        ends = {lane: end for lane, end in (await log.ends()).items() if end}
+        for lane, end in sorted(ends.items()):
+            at = 0
+            while at < end:
+                found = (await reader.fetch({lane: at}, 1000, wait_s=1.0)).get(lane, [])
+                records += [r for r in found if isinstance(r, Record)]
+                at = found[-1].offset + 1 if found else at
+    finally:
+        await reader.close()
+    return records
+
+
+async def sent(host: Host) -> bool:
+    return not await host.database.readers.fetchval("select count(*) from outbox")
+
+
+def opening(case_id: str) -> Change:
+    return Change((CASE(case_id),), open_case, "key:t")
+
+
+def resolving(case_id: str) -> Change:
+    return Change((CASE(case_id),), resolve, "key:t")
+
+
+async def in_log(host: Host, count: int) -> bool:
+    return len(await read_all(host.log)) >= count
+
+
+async def test_a_record_that_commits_after_a_later_one_is_not_skipped(world: World) -> None:
+    """The first interleaving of polling by serial id: T2 draws its number first and commits last."""
+    async with world.running(INTAKE) as hosts:
+        host, early, late = hosts["intake"], str(uuid4()), str(uuid4())
+        async with host.database.writers.acquire() as one, host.database.writers.acquire() as other:
+            t2 = one.transaction()
+            await t2.start()
+            await host.store.apply(one, [opening(early)])
+            async with other.transaction():
+                await host.store.apply(other, [opening(late)])
+            await until(partial(in_log, host, 1))
+            assert [r.subject for r in await read_all(host.log)] == [late]
+            await t2.commit()
+        await until(partial(in_log, host, 2))
+        assert {r.subject for r in await read_all(host.log)} == {early, late}
+
+
+async def test_a_stream_is_never_seen_in_another_order_than_its_own(world: World) -> None:
+    """The second interleaving: T1 is older than T2 but appends to the same case after it, beside a third that stays
+    open."""
+    async with world.running(INTAKE) as hosts:
+        host, case_id = hosts["intake"], str(uuid4())
+        async with (
+            host.database.writers.acquire() as one,
+            host.database.writers.acquire() as other,
+            host.database.writers.acquire() as third,
+        ):
+            t1, t3 = one.transaction(), third.transaction()
+            await t1.start()
+            await one.execute("insert into once values ('scope', 'takes an early transaction id', '', '{}')")
+            async with other.transaction():
+                await host.store.apply(other, [opening(case_id)])
+            await t3.start()
+            await host.store.apply(third, [opening(str(uuid4()))])
+            await host.store.apply(one, [resolving(case_id)])
+            await t1.commit()
+            await until(partial(in_log, host, 2))
+            mine = [r for r in await read_all(host.log) if r.subject == case_id]
+            assert [r.sequence for r in mine] == [1, 2]
+            await t3.commit()
+
+
+async def test_offsets_are_gapless_and_each_case_in_order_under_parallel_writers(world: World) -> None:
+    async with world.running(INTAKE) as hosts:
+        host = hosts["intake"]
+        cases = [str(uuid4()) for _ in range(100)]
+
+        async def live(case_id: str) -> None:
+            await host.store.change(CASE(case_id), decision=open_case, actor="key:t")
+            await host.store.change(CASE(case_id), decision=resolve, actor="key:t")
+
+        await asyncio.gather(*map(live, cases))
+        await until(partial(in_log, host, 200))
+        records = await read_all(host.log)
+        assert len({r.id for r in records}) == 200
+        for case_id in cases:
+            mine = [r for r in records if r.subject == case_id]
+            assert [r.sequence for r in mine] == [1, 2]
+            assert {r.partition for r in mine} == {partition_of(case_id)}
+        for lane in LANES:
+            offsets = [r.offset for r in records if (r.topic, r.partition) == lane]
+            assert offsets == list(range(len(offsets)))
+
+
+async def test_a_plain_librdkafka_consumer_reads_our_records(kafka: str, database: str, tmp_path: Any) -> None:
+    """Somebody else's client, nothing of ours: key, partition, CloudEvents headers, JSON value."""
+    world = World(Engine("kafka", database, kafka, f"plain{uuid4().hex[:8]}"), tmp_path)
+    async with world.running(INTAKE) as hosts:
+        case_id = str(uuid4())
+        changed = await hosts["intake"].store.change(CASE(case_id), decision=open_case, actor="key:t")
+        await until(partial(sent, hosts["intake"]))
+        message = await asyncio.to_thread(_consume_one, kafka, world.engine.namespace + CASES)
+        headers = {name: value.decode() for name, value in message.headers()}
+        assert message.key().decode() == case_id
+        assert message.partition() == partition_of(case_id)
+        assert headers["ce_id"] == changed.events[0].id
+        assert headers["ce_type"] == "casewalk.case.opened.v1"
+        assert headers["ce_source"] == "urn:casewalk:intake"
+        assert headers["ce_sequence"] == "00000000000000000001"
+        assert b'"market":"de"' in message.value()
+        assert b"parcel" not in message.value(), "personal text is sealed"
+    await delete_topics(kafka, world.engine.namespace)
+
+
+def _consume_one(bootstrap: str, topic: str) -> Any:
+    consumer = PlainConsumer({"bootstrap.servers": bootstrap, "group.id": uuid4().hex, "enable.auto.commit": False})
+    try:
+        consumer.assign([TopicPartition(topic, p, 0) for p in range(12)])
+        for _ in range(30):
+            message = consumer.poll(1.0)
+            if message is not None and message.error() is None:
+                return message
+        raise AssertionError("nothing arrived in 30 s")
+    finally:
+        consumer.close()
+
+
+@pytest.mark.parametrize(
+    ("partitions", "configs", "why"),
+    [
+        (3, {"retention.ms": "-1"}, "3 partitions"),
+        (12, {"retention.ms": "-1", "cleanup.policy": "compact"}, "cleanup.policy=compact"),
+        (12, {"retention.ms": "86400000"}, "retention.ms=86400000"),
+    ],
+)
+async def test_a_topic_that_would_lose_or_mix_history_is_refused(
+    kafka: str, partitions: int, configs: dict[str, str], why: str
+) -> None:
+    namespace = f"bad{uuid4().hex[:8]}"
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(namespace + CASES, partitions, 1, topic_configs=configs)])
+        log = KafkaLog(kafka, "intake", namespace)
+        with pytest.raises(Invalid, match=why):
+            await log.start()
+        await log.stop()
+    finally:
+        await admin.delete_topics([t for t in await admin.list_topics() if t.startswith(namespace)])
+        await admin.close()

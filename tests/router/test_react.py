@@ -1,0 +1,195 @@
+"""What the router does when intake, escalation and vendor say something about a case."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from events.case import (
+    CaseClosed,
+    CaseDequeued,
+    CaseEscalated,
+    CaseOpened,
+    CaseQueued,
+    CaseReleased,
+    CaseReopened,
+    CaseResolved,
+    CaseTakenOver,
+    EscalationReturned,
+    OfferDeclined,
+    OfferWithdrawn,
+    PartnerReturned,
+    Priority,
+    UnitKind,
+)
+from events.event import Event
+from events.testing import reacting
+from services.router.decide import Place
+from services.router.react import REACTOR
+from services.router.work import Status
+from tests.given import an
+from tests.router.past import ASSIGNED, OFFERED, PARCELS_FIRST, QUEUED, WITH_A_PARTNER, chart, left
+
+ENDED, OUT_FOR_ESCALATION = left("resolved"), left("escalated")
+RETURNED = an(PartnerReturned, queue_id="parcels", unit_id="swift", reason="not our parcel")
+
+
+@pytest.mark.parametrize("came", [an(CaseOpened), an(CaseTakenOver)])
+def test_a_new_case_is_queued_by_the_table_with_the_rule_and_all_that_matching_needs(came: Event) -> None:
+    assert isinstance(came, CaseOpened | CaseTakenOver)
+    reacting(REACTOR).to(came, looked=chart()).then(
+        CaseQueued(
+            queue_id="general",
+            unit_id="general",
+            unit_kind=UnitKind.FRONT_END,
+            routing_table="main@3",
+            rule="default",
+            priority=came.priority,
+            reason="rule default of main@3",
+            channel=came.channel,
+            market=came.market,
+            language=came.language,
+            journey=came.journey,
+        )
+    )
+
+
+def test_a_case_for_a_partners_queue_is_queued_there_and_away() -> None:
+    decided = reacting(REACTOR).to(an(CaseOpened, journey="delivery"), looked=chart(PARCELS_FIRST))
+
+    (queued,) = decided.events
+    assert isinstance(queued, CaseQueued)
+    assert (queued.queue_id, queued.unit_kind, queued.rule) == ("parcels", UnitKind.PARTNER, "parcels")
+    assert decided.after.state.status is Status.AWAY
+
+
+@pytest.mark.parametrize("past", [(QUEUED,), (QUEUED, OFFERED, ASSIGNED), (QUEUED, ENDED)])
+def test_a_case_that_has_a_queue_is_not_routed_again(past: tuple[Event, ...]) -> None:
+    reacting(REACTOR, *past).to(an(CaseOpened), looked=chart()).nothing()
+
+
+@pytest.mark.parametrize(
+    ("past", "said"),
+    [
+        ((QUEUED,), (CaseDequeued,)),
+        ((QUEUED, OFFERED), (OfferWithdrawn, CaseDequeued)),
+        ((QUEUED, OFFERED, ASSIGNED), (CaseReleased,)),
+        ((WITH_A_PARTNER,), (CaseDequeued,)),
+    ],
+)
+@pytest.mark.parametrize(
+    ("why", "reason", "status"),
+    [
+        (an(CaseResolved), "resolved", Status.DONE),
+        (an(CaseClosed), "closed", Status.DONE),
+        (an(CaseEscalated), "escalated", Status.ESCALATED),
+    ],
+)
+def test_a_case_that_ends_or_is_escalated_leaves_every_hand_and_queue_once(
+    past: tuple[Event, ...], said: tuple[type[Event], ...], why: Event, reason: str, status: Status
+) -> None:
+    decided = reacting(REACTOR, *past).to(why, looked=chart())
+
+    decided.then_types(*said)
+    assert {getattr(event, "reason", None) for event in decided.events} == {reason}
+    after = decided.after.state
+    assert (after.status, after.agent_id, after.offer_id, after.due_at) == (status, None, None, None)
+    reacting(REACTOR, *past, *decided.events).to(why, looked=chart()).nothing()
+
+
+@pytest.mark.parametrize("ends", [an(CaseResolved), an(CaseClosed), an(CaseEscalated), an(CaseReopened)])
+def test_a_case_that_was_never_routed_has_nothing_to_leave(ends: Event) -> None:
+    reacting(REACTOR).to(ends, looked=chart()).nothing()
+
+
+def test_closing_what_is_resolved_changes_nothing() -> None:
+    reacting(REACTOR, QUEUED, ENDED).to(an(CaseClosed), looked=chart()).nothing()
+
+
+def test_a_reopened_case_waits_in_its_last_queue_and_everybody_may_be_asked() -> None:
+    past = (QUEUED, OFFERED, an(OfferDeclined), ENDED)
+    decided = reacting(REACTOR, *past).to(an(CaseReopened, reason="no parcel"), looked=chart())
+
+    (queued,) = decided.events
+    assert isinstance(queued, CaseQueued)
+    assert (queued.queue_id, queued.market, queued.priority) == ("general", "de", Priority.HIGH)
+    assert (queued.routing_table, queued.reason) == (None, "reopened: no parcel")
+    assert decided.after.state.status is Status.WAITING
+    assert decided.after.state.declined_by == ()
+
+
+def test_who_owned_a_case_when_it_was_resolved_may_be_asked_when_it_is_reopened() -> None:
+    resolved = reacting(REACTOR, QUEUED, OFFERED, ASSIGNED).to(an(CaseResolved), looked=chart()).after
+    reopened = reacting(REACTOR, *resolved.events).to(an(CaseReopened), looked=chart())
+
+    assert reopened.after.state.declined_by == ()
+
+
+def test_nothing_is_routed_while_a_case_is_escalated_and_it_comes_back_where_it_was() -> None:
+    escalated = (QUEUED, OUT_FOR_ESCALATION)
+
+    reacting(REACTOR, *escalated).to(an(CaseReopened), looked=chart()).nothing()
+    reacting(REACTOR, *escalated).to(RETURNED, looked=chart()).nothing()
+    (queued,) = reacting(REACTOR, *escalated).to(an(EscalationReturned, reason="no reason"), looked=chart()).events
+    assert isinstance(queued, CaseQueued)
+    assert (queued.queue_id, queued.reason) == ("general", "back from escalation: no reason")
+
+
+def test_an_escalated_case_that_was_resolved_does_not_come_back_from_escalation() -> None:
+    resolved = reacting(REACTOR, QUEUED, OUT_FOR_ESCALATION).to(an(CaseResolved), looked=chart())
+
+    resolved.then(ENDED)
+    reacting(REACTOR, QUEUED, OUT_FOR_ESCALATION, ENDED).to(an(EscalationReturned), looked=chart()).nothing()
+
+
+def test_what_a_partner_returns_goes_to_the_last_queue_of_our_own() -> None:
+    to_refunds = an(CaseQueued, queue_id="refunds", unit_id="refunds", unit_kind=UnitKind.BACK_END)
+    (queued,) = reacting(REACTOR, to_refunds, WITH_A_PARTNER).to(RETURNED, looked=chart()).events
+
+    assert isinstance(queued, CaseQueued)
+    assert (queued.queue_id, queued.unit_kind) == ("refunds", UnitKind.BACK_END)
+    assert queued.reason == "back from the partner: not our parcel"
+
+
+def test_what_a_partner_returns_without_ever_having_been_ours_goes_to_the_default_queue() -> None:
+    (queued,) = reacting(REACTOR, WITH_A_PARTNER).to(RETURNED, looked=chart()).events
+
+    assert isinstance(queued, CaseQueued)
+    assert queued.queue_id == "general"
+
+
+def test_a_returned_case_never_goes_to_a_partners_queue_again() -> None:
+    only_partners = replace(chart(), places={"parcels": Place("parcels", "swift", UnitKind.PARTNER)})
+
+    reacting(REACTOR, WITH_A_PARTNER).to(RETURNED, looked=only_partners).nothing()
+
+
+def test_a_partner_returns_only_what_lies_in_its_queue() -> None:
+    reacting(REACTOR, QUEUED).to(RETURNED, looked=chart()).nothing()
+    reacting(REACTOR, WITH_A_PARTNER).to(an(PartnerReturned, queue_id="claims"), looked=chart()).nothing()
+    reacting(REACTOR, WITH_A_PARTNER, ENDED).to(RETURNED, looked=chart()).nothing()
+
+
+def test_an_order_that_ended_by_escalation_brings_nothing_back_even_if_it_is_heard_of_late() -> None:
+    back = reacting(REACTOR, WITH_A_PARTNER, an(CaseDequeued, queue_id="parcels", reason="escalated")).to(
+        an(EscalationReturned), looked=chart()
+    )
+    late = an(PartnerReturned, queue_id="parcels", unit_id="swift", reason="escalated")
+
+    assert back.after.state.status is Status.AWAY
+    reacting(REACTOR, *back.after.events).to(late, looked=chart()).nothing()
+
+
+def test_a_reason_too_long_for_a_label_is_cut() -> None:
+    long = an(CaseReopened, reason="x" * 200)
+    (queued,) = reacting(REACTOR, QUEUED, ENDED).to(long, looked=chart()).events
+
+    assert isinstance(queued, CaseQueued)
+    assert len(queued.reason) == 200
+
+
+def test_the_time_of_a_reaction_does_not_change_what_is_decided() -> None:
+    late = OFFERED.expires_at + timedelta(days=3)
+    reacting(REACTOR, QUEUED, OFFERED).to(an(CaseResolved), looked=chart(), now=late).then_types(
+        OfferWithdrawn, CaseDequeued
+    )

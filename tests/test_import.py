@@ -1,0 +1,198 @@
+"""Real logs walk in through REST: measured as published, resumed after a kill -9, never in the way of live work."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from services.__main__ import SERVICES
+from tests.commands.conftest import command, environment, free_port
+from tests.conftest import Engine
+from tests.metrics.samples import HELPDESK, SAMPLES, VINST, Sample, printed
+from tests.until import until
+
+ADMIN_KEY = "cw_" + "i" * 43
+LIMIT_S = 400.0
+
+
+class Server:
+    """`casewalk up` on the test's database and log; it may be killed and started again."""
+
+    def __init__(self, engine: Engine, directory: Path) -> None:
+        self.engine, self.directory, self.port = engine, directory, free_port()
+        self.process: asyncio.subprocess.Process | None = None
+
+    @property
+    def variables(self) -> dict[str, str]:
+        kafka = {} if self.engine.kafka is None else {"CASEWALK_KAFKA": self.engine.kafka}
+        return kafka | {
+            "CASEWALK_DATABASE_URL": self.engine.dsn,
+            "CASEWALK_NAMESPACE": self.engine.namespace,
+            "CASEWALK_DATA_DIR": str(self.directory),
+            "CASEWALK_ADMIN_KEY": ADMIN_KEY,
+            "CASEWALK_URL": f"http://127.0.0.1:{self.port}",
+            "CASEWALK_KEY": ADMIN_KEY,
+        }
+
+    async def start(self) -> None:
+        """Start it and wait until its doors are open."""
+        with (self.directory / "server.log").open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "services", "up", f"--port={self.port}",
+                stdout=log, stderr=log, env=environment(self.variables),
+            )  # fmt: skip
+
+        async def ready() -> bool:
+            assert self.process is not None
+            assert self.process.returncode is None, (self.directory / "server.log").read_text()
+            with suppress(httpx.TransportError):
+                async with self.client() as client:
+                    return (await client.get("/health/ready")).is_success
+            return False
+
+        await until(ready, limit_s=60)
+
+    async def kill(self) -> None:
+        """kill -9."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGKILL)
+        await self.process.wait()
+
+    async def leases_run_out(self) -> None:
+        """As if 10 s had passed since it died."""
+        conn = await asyncpg.connect(self.engine.dsn)
+        try:
+            for service in SERVICES:
+                await conn.execute(f"update {service.name}.lane set owner = null, until = '-infinity'")
+                await conn.execute(f"delete from {service.name}.worker")
+        finally:
+            await conn.close()
+
+    async def recovered(self) -> bool:
+        """Whether every lane has an owner again."""
+        conn = await asyncpg.connect(self.engine.dsn)
+        try:
+            owned = [
+                await conn.fetchval(f"select bool_and(until > clock_timestamp()) from {service.name}.lane")
+                for service in SERVICES
+            ]
+        finally:
+            await conn.close()
+        return all(owned)
+
+    def client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{self.port}", headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=30
+        )
+
+    async def casewalk(self, *arguments: str, limit_s: float = LIMIT_S) -> Any:
+        """Run a command against it; what it printed as JSON."""
+        ended = await command(*arguments, "--json", limit_s=limit_s, **self.variables)
+        assert ended.code == 0, ended.err + ended.out
+        return ended.json
+
+    async def rows(self) -> int:
+        """Steps the figures count by now."""
+        with suppress(httpx.TransportError):
+            async with self.client() as client:
+                answer = await client.get("/v1/figures")
+                return int(answer.json()["events"]["value"] or 0) if answer.is_success else 0
+        return 0
+
+
+@asynccontextmanager
+async def up(engine: Engine, directory: Path) -> AsyncIterator[Server]:
+    server = Server(engine, directory)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.kill()
+
+
+def file_of(sample: Sample, directory: Path) -> Path:
+    """The log as a file."""
+    if sample.is_real:
+        return Path(os.environ["CASEWALK_SAMPLE_LOGS"]) / sample.file
+    path = directory / f"{sample.profile}.csv"
+    path.write_text(sample.small)
+    return path
+
+
+@pytest.mark.timeout(900)
+async def test_real_logs_are_imported_through_a_kill_9_and_measure_as_published(engine: Engine, tmp_path: Path) -> None:
+    """One server for the whole way: imported, killed midway, measured, verified, rebuilt, measured again."""
+    async with up(engine, tmp_path) as server:
+        files = {sample.profile: file_of(sample, tmp_path) for sample in SAMPLES}
+        importing = asyncio.create_task(
+            server.casewalk("import", str(files[VINST.profile]), "--profile", VINST.profile)
+        )
+        await until(server.rows, limit_s=120)
+        waits = await _routed_meanwhile(server, importing)
+        assert max(waits, default=0.0) < 1.0, "a case opened meanwhile is routed within a second"
+        await server.kill()
+        await server.leases_run_out()
+        await server.start()
+        await until(server.recovered, limit_s=60)
+        imported = {VINST.profile: await importing}
+        rows = int(VINST.figures["events.value"])
+        assert imported[VINST.profile]["recorded"] + imported[VINST.profile]["known"] == rows
+        assert imported[VINST.profile]["refused"] == 0
+
+        helpdesk = ("import", str(files[HELPDESK.profile]), "--profile", HELPDESK.profile)
+        imported[HELPDESK.profile] = await server.casewalk(*helpdesk)
+        again = await server.casewalk(*helpdesk)
+        assert (again["recorded"], again["known"]) == (0, int(HELPDESK.figures["events.value"]))
+        await _measures_as_published(server, imported)
+        rebuilt = await command("rebuild", "all", limit_s=LIMIT_S, **server.variables)
+        assert rebuilt.code == 0, rebuilt.err
+        await _measures_as_published(server, imported)
+        assert all(view["equal"] for view in (await server.casewalk("verify"))["views"])
+
+
+async def _measures_as_published(server: Server, imported: dict[str, Any]) -> None:
+    for sample in SAMPLES:
+        where = f"import={imported[sample.profile]['import_id']}"
+        figures = await server.casewalk("figures", "--where", where)
+        assert printed(figures, sample.figures) == sample.figures
+
+
+async def _routed_meanwhile(server: Server, importing: asyncio.Task[Any]) -> list[float]:
+    """Seconds from opening a case to its being queued, while rows come in."""
+    waits: list[float] = []
+    async with server.client() as client:
+        while not importing.done() and len(waits) < 10:
+            began = monotonic()
+            body = OPENING | {"customer": {"external_id": f"live-{len(waits)}"}}
+            opened = await client.post("/v1/cases", json=body)
+            assert opened.status_code == 201, opened.text
+            case_id = opened.json()["case_id"]
+
+            async def queued(case_id: str = case_id) -> bool:
+                return (await client.get(f"/v1/work/{case_id}")).is_success
+
+            await until(queued, limit_s=20)
+            waits.append(monotonic() - began)
+    return waits
+
+
+OPENING = {
+    "channel": "chat",
+    "market": "de",
+    "language": "de",
+    "journey": "delivery",
+    "subject": "Where is my parcel?",
+    "body": "It should have been here on Monday.",
+}

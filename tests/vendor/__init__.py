@@ -1,0 +1,1 @@
+"""Vendor: its shares, its decisions, its views and its doors."""
