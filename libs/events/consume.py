@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 from uuid import uuid4
@@ -31,6 +31,8 @@ BATCH = 500
 LEASE_EVERY_S = 2.0
 TICK_S = 0.2
 HINT_EVERY_S = 0.1
+HINT_AGAIN_S = 30.0
+"""How long a word somebody else says about a lane that is ours by now may stand."""
 QUIET_LIMIT_S = 30.0
 """How long a client may give nothing before somebody looks whether there is nothing."""
 STUCK_AFTER = 20
@@ -122,7 +124,8 @@ class Consumer:
         self.failing: str | None = None
         """Why it makes no progress, once it failed many times in a row."""
         self._positions: dict[Lane, int] = {}
-        self._hints: dict[Lane, tuple[int, datetime]] = {}
+        self._handled_at: dict[Lane, datetime] = {}
+        """When the last record handled was recorded."""
         self._failures = 0
         self.quiet_limit_s = QUIET_LIMIT_S
         self._heard_at = 0.0
@@ -202,15 +205,29 @@ class Consumer:
         async with self.database.writers.acquire() as conn:
             self._positions = await lanes.lease(conn, self.name, self.worker)
 
-    async def _hint(self, reader: Any) -> None:
+    async def _hint(self, reader: Reader) -> None:
+        """Say every position that was not said yet: also those found on starting, whose last word a crash may have
+        swallowed, because the import gate waits for a lane that seems behind."""
+        loop = asyncio.get_running_loop()
+        said: dict[Lane, int] = {}
+        forget_at = loop.time() + HINT_AGAIN_S
         while True:
             await asyncio.sleep(HINT_EVERY_S)
-            hints, self._hints = self._hints, {}
-            if hints:
+            if loop.time() > forget_at:
+                said, forget_at = {}, loop.time() + HINT_AGAIN_S
+            now = datetime.now(UTC)
+            news = {
+                lane: (offset, self._handled_at.get(lane, now))
+                for lane, offset in self._positions.items()
+                if said.get(lane) != offset
+            }
+            if news:
                 try:
-                    await reader.hint(hints)
-                except (*PASSING, Unavailable) as error:
+                    taken = await reader.hint(news)
+                except (*PASSING, Unavailable, asyncpg.PostgresError) as error:
                     log_.info("a lag hint was not taken", consumer=self.name, why=str(error))
+                else:
+                    said |= {lane: news[lane][0] for lane in taken}
 
     # ------------------------------------------------------------------------------------------------- one transaction
 
@@ -253,7 +270,7 @@ class Consumer:
         for lane in found:
             if lane in batch.moved:
                 self._positions[lane] = batch.moved[lane].next_offset
-                self._hints[lane] = (batch.moved[lane].next_offset, batch.handled_at[lane])
+                self._handled_at[lane] = batch.handled_at[lane]
             elif lane in positions:
                 self._positions[lane] = positions[lane].next_offset
             else:

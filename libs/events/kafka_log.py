@@ -317,10 +317,10 @@ class KafkaReader:
                 self._next[tp] = offset
         return self._consumer
 
-    async def hint(self, offsets: Mapping[Lane, tuple[int, datetime]]) -> None:
+    async def hint(self, offsets: Mapping[Lane, tuple[int, datetime]]) -> set[Lane]:
         """Kept as the group's offsets, so that every lag tool sees them."""
         if self._consumer is None:
-            return
+            return set()
         assigned = self._consumer.assignment()
         commits = {
             self._log.partition(lane): OffsetAndMetadata(offset, rfc3339(at))
@@ -331,7 +331,8 @@ class KafkaReader:
             if commits:
                 await self._consumer.commit(commits)
         except (KafkaError, OSError) as error:
-            log_.info("a lag hint was not taken", consumer=self._name, why=str(error))
+            raise Unavailable(f"Kafka did not take it: {type(error).__name__} {error}") from error
+        return {self._log.lane(partition) for partition in commits}
 
     async def close(self) -> None:
         consumer, self._consumer = self._consumer, None

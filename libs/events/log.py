@@ -47,9 +47,9 @@ class Reader(Protocol):
         first. An offset beyond the lane's end gives nothing."""
         ...
 
-    async def hint(self, offsets: Mapping[Lane, tuple[int, datetime]]) -> None:
+    async def hint(self, offsets: Mapping[Lane, tuple[int, datetime]]) -> set[Lane]:
         """Say how far the consumer is (lane → next offset, recorded time of the last record handled), for lag tools
-        and the import gate; nothing else relies on it."""
+        and the import gate; nothing else relies on it. Answers the lanes whose word was taken."""
         ...
 
     async def close(self) -> None: ...

@@ -239,9 +239,10 @@ class PostgresReader:
             )
         return found
 
-    async def hint(self, offsets: Mapping[Lane, tuple[int, datetime]]) -> None:
+    async def hint(self, offsets: Mapping[Lane, tuple[int, datetime]]) -> set[Lane]:
         if self._name is not None:
             await self._log.hint(self._name, offsets)
+        return set(offsets)
 
     async def close(self) -> None:
         """Nothing is held."""

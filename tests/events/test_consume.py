@@ -403,8 +403,9 @@ class Stuck:
     async def fetch(self, positions: Any, limit: int, wait_s: float = 0.0) -> Any:
         return {} if self.is_stuck else await self.reader.fetch(positions, limit, wait_s)
 
-    async def hint(self, offsets: Any) -> None:
+    async def hint(self, offsets: Any) -> set[Any]:
         """Nobody asks."""
+        return set(offsets)
 
     async def close(self) -> None:
         self.is_stuck = False
@@ -423,3 +424,24 @@ async def test_a_client_that_gives_nothing_although_there_is_something_is_replac
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_consumer_that_died_before_it_said_how_far_it_is_does_not_seem_behind_for_ever(intake: Host) -> None:
+    case_id = str(uuid4())
+    lane = (CASES, partition_of(case_id))
+    behind = partial(intake.log.progress, ".picky")
+
+    async def is_behind(expected: bool) -> bool:
+        return any(one.lane == lane for one in await behind()) is expected
+
+    await send(intake, made([queued(), queued()], case_id, "router"))
+    async with consuming(intake, picky(intake)):
+        await until(partial(has, intake, case_id, 2))
+        await until(partial(is_behind, False))
+    last_word = intake.log.reader("intake.picky")
+    await last_word.fetch({lane: 0}, 10, wait_s=5)
+    assert await last_word.hint({lane: (1, NOW)}) == {lane}
+    await last_word.close()
+    assert await is_behind(True)
+    async with consuming(intake, picky(intake)):
+        await until(partial(is_behind, False))
