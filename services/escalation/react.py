@@ -22,9 +22,12 @@ from events.event import CaseEvent, Event, Recorded
 from events.operations import LadderPublished
 from events.store import New
 from events.timers import Timers
-from services.escalation import clocks, decide, views
+from services.escalation import clocks
 from services.escalation.clocks import Promise
-from services.escalation.decide import FOLD, Case
+from services.escalation.decide import escalations
+from services.escalation.decide.case import FOLD, Case
+from services.escalation.views import configuration
+from services.escalation.views.clocks import CLOCKS
 
 STANDARD = "standard"
 """The promise and the ladder that apply to every case."""
@@ -41,7 +44,9 @@ class Rules:
 
 async def look(conn: Connection, events: Sequence[Recorded[CaseEvent]]) -> Rules:
     """The promise and the ladder in force now, which is when the clocks they are pinned to start."""
-    return Rules(await views.promise_in_force(conn, STANDARD), await views.ladder_in_force(conn, STANDARD))
+    return Rules(
+        await configuration.promise_in_force(conn, STANDARD), await configuration.ladder_in_force(conn, STANDARD)
+    )
 
 
 def react(event: Recorded[CaseEvent], rules: Rules, now: datetime, case: Case) -> Sequence[Event | New]:
@@ -65,7 +70,7 @@ def react(event: Recorded[CaseEvent], rules: Rules, now: datetime, case: Case) -
             return _begin_again(case, data.episode, at)
         case ClockBreached() as data if rules.ladder is not None:
             ref, ladder = rules.ladder
-            return decide.climb(data.clock, data.episode, case, ladder, ref)
+            return escalations.climb(data.clock, data.episode, case, ladder, ref)
         case _:
             return []
 
@@ -102,6 +107,6 @@ def fire(mark: datetime, now: datetime, case: Case) -> list[New]:
     return [new for clock in case.clocks for new in clocks.fire(clock, mark)]
 
 
-TIMERS = Timers(views.CLOCKS, FOLD, fire, waits_for=("intake",))
+TIMERS = Timers(CLOCKS, FOLD, fire, waits_for=("intake",))
 """Only intake's own record stops a clock: a partner's or the escalation unit's resolution stops it as `case.resolved`.
 That record keeps the time of what it follows from, and can come after the mark: a late fact, see `clocks.py`."""

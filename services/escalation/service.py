@@ -3,7 +3,7 @@
 from events.case import ClockKind, Priority
 from events.operations import CalendarPublished, LadderPublished, PromisePublished, PromiseTarget
 from services.escalation import api, react, views
-from services.escalation.decide import CALENDAR, LADDER, PROMISE
+from services.escalation.decide.configuration import CALENDAR, LADDER, PROMISE
 from services.runtime import BuiltIn, Service
 
 _MINUTE_S, _HOUR_S = 60, 3600

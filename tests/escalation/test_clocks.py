@@ -22,10 +22,10 @@ from events.store import New
 from events.testing import CASE_ID, START, Given, firing, folding, given, reacting
 from services.escalation import clocks
 from services.escalation.clocks import Clock, ClockState, Promise
-from services.escalation.decide import FOLD, Case
+from services.escalation.decide.case import FOLD, Case
 from services.escalation.react import REACTOR, TIMERS, Rules
 from services.escalation.service import STANDARD_LADDER, STANDARD_PROMISE
-from services.escalation.views import CLOCKS, CaseClocks
+from services.escalation.views.clocks import CLOCKS, CaseClocks
 from tests.given import an
 
 PROMISE = Promise("standard@1", STANDARD_PROMISE)

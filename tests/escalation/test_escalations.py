@@ -16,7 +16,16 @@ from events.case import (
 )
 from events.errors import Refused, Unknown
 from events.testing import CASE_ID, START, STEP, folding, given, reacting
-from services.escalation.decide import FOLD, Escalation, Outcome, Status, acknowledge, escalate, hand_back, resolve
+from services.escalation.decide.case import FOLD
+from services.escalation.decide.escalations import (
+    Escalation,
+    Outcome,
+    Status,
+    acknowledge,
+    escalate,
+    hand_back,
+    resolve,
+)
 from services.escalation.react import REACTOR, Rules
 from services.escalation.service import STANDARD_LADDER
 from services.escalation.views import ESCALATIONS

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, Field
 from events.case import ClockKind
 from events.operations import Role
 from services.escalation.clocks import Clock, ClockState
-from services.escalation.decide import FOLD
+from services.escalation.decide.case import FOLD
 from services.web import Answer, Caller, CaseId, Door
 
 

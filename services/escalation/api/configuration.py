@@ -12,8 +12,9 @@ from events.database import Connection
 from events.errors import Unknown
 from events.event import Label, Ref
 from events.operations import LadderPublished, PromisePublished, PromiseTarget, Role
-from services.escalation import decide, views
-from services.escalation.decide import LADDER, PROMISE
+from services.escalation.decide import configuration as decide
+from services.escalation.decide.configuration import LADDER, PROMISE
+from services.escalation.views import configuration as views
 from services.web import Answer, Caller, Door, Order, written
 
 ConfigId = Annotated[

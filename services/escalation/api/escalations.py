@@ -13,9 +13,12 @@ from events.errors import Invalid
 from events.event import Label, Ref
 from events.operations import LadderPublished, Role
 from events.store import Decision
-from services.escalation import decide, views
-from services.escalation.decide import FOLD, Escalation, Outcome, Status
+from services.escalation.decide import escalations as decide
+from services.escalation.decide.case import FOLD
+from services.escalation.decide.escalations import Escalation, Outcome, Status
 from services.escalation.react import STANDARD
+from services.escalation.views import configuration
+from services.escalation.views import escalations as views
 from services.web import Answer, Caller, CaseId, Cursor, Door, Limit, Order, next_link, parse_cursor, written
 from services.web import cursor as cursor_of
 
@@ -127,7 +130,7 @@ def add(router: APIRouter, door: Door) -> None:
         and answers 200; a resolved case, or one that was handed back in this episode, is refused."""
 
         async def look(conn: Connection) -> LadderPublished | None:
-            found = await views.ladder_in_force(conn, STANDARD)
+            found = await configuration.ladder_in_force(conn, STANDARD)
             return None if found is None else found[1]
 
         changed = await host.store.change(

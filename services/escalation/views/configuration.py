@@ -1,33 +1,18 @@
-"""Escalation's tables: configuration in force, what running clocks owe, escalations. Inline, as decisions need them."""
+"""The version in force of every calendar, promise and ladder."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import sqlalchemy as sa
 
-from events.case import (
-    CaseEscalated,
-    ClockBreached,
-    ClockKind,
-    ClockStarted,
-    ClockStopped,
-    ClockWarned,
-    EscalationAcknowledged,
-    EscalationResolved,
-    EscalationReturned,
-    Priority,
-)
+from events.case import ClockKind, Priority
 from events.database import Connection, fetch
-from events.event import CaseEvent, Recorded
+from events.event import Recorded
 from events.operations import CalendarPublished, LadderPublished, PromisePublished, PromiseTarget
 from events.views import View
 from services.escalation.clocks import Promise
-from services.escalation.decide import Escalation, Status, escalated
-
-# ------------------------------------------------------------------------------------------------------- configuration
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,80 +128,3 @@ R = TypeVar("R")
 async def _row(conn: Connection, view: View[R], subject: str) -> R | None:
     rows = await fetch(conn, sa.select(view.table).where(view.table.c.subject == subject))
     return view.decode(rows[0]) if rows else None
-
-
-# -------------------------------------------------------------------------------------------------------------- clocks
-
-
-@dataclass(frozen=True, slots=True)
-class CaseClocks:
-    """What a case's running clocks owe and have not said yet. There is no row where they owe nothing."""
-
-    case_id: str
-    due_at: datetime | None = None
-    """The earliest of the moments below."""
-    first_response_warn_at: datetime | None = None
-    first_response_due_at: datetime | None = None
-    resolution_warn_at: datetime | None = None
-    resolution_due_at: datetime | None = None
-
-
-def fold_clocks(row: CaseClocks | None, event: Recorded[CaseEvent]) -> CaseClocks | None:
-    """At most one clock of a kind runs at a time, so a kind's two columns are its running clock's."""
-    row = row or CaseClocks(event.subject)
-    match event.data:
-        case ClockStarted() as data:
-            row = _owes(row, data.clock, data.warn_at, data.due_at)
-        case ClockWarned() as data:
-            row = _owes(row, data.clock, None, data.due_at)
-        case ClockBreached() | ClockStopped() as data:
-            row = _owes(row, data.clock, None, None)
-    moments = (row.first_response_warn_at, row.first_response_due_at, row.resolution_warn_at, row.resolution_due_at)
-    due_at = min((moment for moment in moments if moment is not None), default=None)
-    return None if due_at is None else replace(row, due_at=due_at)
-
-
-def _owes(row: CaseClocks, kind: ClockKind, warn_at: datetime | None, due_at: datetime | None) -> CaseClocks:
-    match kind:
-        case ClockKind.FIRST_RESPONSE:
-            return replace(row, first_response_warn_at=warn_at, first_response_due_at=due_at)
-        case ClockKind.RESOLUTION:
-            return replace(row, resolution_warn_at=warn_at, resolution_due_at=due_at)
-
-
-CLOCKS = View(
-    "clocks",
-    1,
-    CaseClocks,
-    (ClockStarted, ClockWarned, ClockBreached, ClockStopped),
-    fold_clocks,
-    inline=True,
-    indexes=("due_at",),
-)
-
-# --------------------------------------------------------------------------------------------------------- escalations
-
-ESCALATIONS = View(
-    "escalations",
-    1,
-    Escalation,
-    (CaseEscalated, EscalationAcknowledged, EscalationResolved, EscalationReturned, ClockStopped),
-    escalated,
-    inline=True,
-    indexes=("status, opened_at, case_id", "opened_at, case_id"),
-)
-"""A case's latest escalation."""
-
-
-def page_of_escalations(status: Status | None, limit: int, after: tuple[datetime, str] | None) -> sa.Select[Any]:
-    """Escalations, the longest open first; one more than `limit`, which tells whether there is a next page."""
-    c = ESCALATIONS.table.c
-    statement = sa.select(ESCALATIONS.table).order_by(c.opened_at, c.case_id).limit(limit + 1)
-    if status is not None:
-        statement = statement.where(c.status == status)
-    if after is not None:
-        statement = statement.where(sa.tuple_(c.opened_at, c.case_id) > sa.tuple_(*map(sa.literal, after)))
-    return statement
-
-
-INLINE = (CALENDARS, PROMISES, LADDERS, CLOCKS, ESCALATIONS)

@@ -1,36 +1,29 @@
-"""What escalation knows about a case, and what it decides about it.
+"""Escalations: an escalation unit is asked, owns the case, and ends it or hands it back.
 
-Everything escalation says about one case is one stream: its clocks, and the escalation of its latest episode.
 A rule that leads to an escalation belongs in `react.py`, what a person may ask for is decided here.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from itertools import product
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 from events.case import (
     CaseEscalated,
-    ClockBreached,
     ClockKind,
-    ClockStarted,
     ClockStopped,
-    ClockWarned,
     EscalationAcknowledged,
     EscalationResolved,
     EscalationReturned,
-    Priority,
 )
-from events.errors import Invalid, Refused, Unknown
-from events.event import CASES, OPERATIONS, CaseEvent, Event, Recorded
-from events.operations import CalendarPublished, LadderPublished, PromisePublished
-from events.store import Fold
-from services.escalation import clocks
-from services.escalation.clocks import Clock
+from events.errors import Refused, Unknown
+from events.event import CaseEvent, Event, Recorded
+from events.operations import LadderPublished
+
+if TYPE_CHECKING:
+    from services.escalation.decide.case import Case
 
 ASKED = "asked"
 """The trigger of an escalation that a person asked for."""
@@ -74,51 +67,6 @@ class Escalation:
     outcome: Outcome | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A case as escalation knows it."""
-
-    case_id: str
-    clocks: tuple[Clock, ...] = ()
-    escalations: tuple[Escalation, ...] = ()
-    """At most one per episode, in order; all but the last have ended."""
-
-    @property
-    def escalation(self) -> Escalation | None:
-        """The latest."""
-        return self.escalations[-1] if self.escalations else None
-
-    def latest(self, kind: ClockKind) -> Clock | None:
-        """The clock of the latest episode that has one of this kind."""
-        return max((c for c in self.clocks if c.kind is kind), key=lambda clock: clock.episode, default=None)
-
-    @property
-    def running(self) -> tuple[Clock, ...]:
-        return tuple(clock for clock in self.clocks if clock.stopped_at is None)
-
-
-def evolve(case: Case, event: Recorded[CaseEvent]) -> Case:
-    """The case after one more event of escalation's own."""
-    escalation = escalated(case.escalation, event)
-    if escalation is not None:
-        before = case.escalations if isinstance(event.data, CaseEscalated) else case.escalations[:-1]
-        case = replace(case, escalations=(*before, escalation))
-    match event.data:
-        case ClockStarted() as data:
-            return replace(case, clocks=(*case.clocks, clocks.started(event.subject, data, event.occurred_at)))
-        case ClockWarned() | ClockBreached() | ClockStopped() as data:
-            which = (data.clock, data.episode)
-            return replace(
-                case,
-                clocks=tuple(
-                    clocks.advance(clock, data, event.occurred_at) if (clock.kind, clock.episode) == which else clock
-                    for clock in case.clocks
-                ),
-            )
-        case _:
-            return case
-
-
 def escalated(latest: Escalation | None, event: Recorded[CaseEvent]) -> Escalation | None:
     """The case's latest escalation after one more event. It ends with its episode's resolution clock at the latest."""
     data, at = event.data, event.occurred_at
@@ -153,9 +101,7 @@ def _ended(escalation: Escalation, outcome: Outcome, at: datetime) -> Escalation
     return replace(escalation, status=Status.ENDED, outcome=outcome, ended_at=at)
 
 
-FOLD = Fold(CASES, Case, evolve)
-
-# ------------------------------------------------------------------------------------------------------- escalations
+# ---------------------------------------------------------------------------------------------------------- decisions
 
 
 def escalate(reason: str, now: datetime, case: Case, ladder: LadderPublished | None) -> list[Event]:
@@ -249,44 +195,3 @@ def _active(escalation_id: str, case: Case) -> Escalation:
             raise Refused("the case was resolved meanwhile, which ended this escalation")
         case None:
             return escalation
-
-
-# ----------------------------------------------------------------------------------------------------- configuration
-
-V = TypeVar("V", CalendarPublished, PromisePublished, LadderPublished)
-
-
-def _latest(version: V | None, event: Recorded[V]) -> V | None:
-    return event.data
-
-
-def _none(subject: str) -> None:
-    return None
-
-
-CALENDAR: Fold[CalendarPublished | None] = Fold(OPERATIONS, _none, _latest)
-PROMISE: Fold[PromisePublished | None] = Fold(OPERATIONS, _none, _latest)
-LADDER: Fold[LadderPublished | None] = Fold(OPERATIONS, _none, _latest)
-
-
-def publish(wanted: V, now: datetime, current: V | None) -> list[Event]:
-    """`wanted` as the next version, whatever version it says itself; no event if nothing would change."""
-    if current is not None and wanted.model_copy(update={"version": current.version}) == current:
-        return []
-    return [wanted.model_copy(update={"version": 1 if current is None else current.version + 1})]
-
-
-def publish_promise(
-    wanted: PromisePublished, now: datetime, current: PromisePublished | None, calendar: str | None
-) -> list[Event]:
-    """The next version of a promise, on this calendar version. Raises Invalid for a missing or double target."""
-    if calendar is None:
-        raise Invalid(f"calendar: there is none called {wanted.calendar}")
-    named = Counter((target.clock, target.priority) for target in wanted.targets)
-    missing = [f"{clock}/{priority}" for clock, priority in product(ClockKind, Priority) if not named[clock, priority]]
-    if missing:
-        raise Invalid("targets: every clock needs one for every priority; missing: " + ", ".join(missing))
-    double = [f"{clock}/{priority}" for (clock, priority), times in named.items() if times > 1]
-    if double:
-        raise Invalid("targets: one target for each clock and priority; more than one: " + ", ".join(double))
-    return publish(wanted.model_copy(update={"calendar": calendar}), now, current)
