@@ -166,7 +166,9 @@ async def test_real_logs_are_imported_through_a_kill_9_and_measure_as_published(
         rebuilt = await command("rebuild", "all", limit_s=LIMIT_S, **server.variables)
         assert rebuilt.code == 0, rebuilt.err
         await _measures_as_published(server, imported)
-        assert all(view["equal"] for view in (await server.casewalk("verify"))["views"])
+        verifying = asyncio.create_task(server.casewalk("verify"))
+        assert await _routed_meanwhile(server, verifying), "cases keep coming while it is verified"
+        assert all(view["equal"] for view in (await verifying)["views"])
 
 
 async def _measures_as_published(server: Server, imported: dict[str, Any]) -> None:

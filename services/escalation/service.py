@@ -45,8 +45,8 @@ SERVICE = Service(
     paths=("calendars", "promises", "ladders", "clocks", "escalations"),
     doors=api.doors,
     inline=views.INLINE,
-    reactors=(react.REACTOR,),
-    timers=(react.TIMERS,),
+    reactors=react.REACTORS,
+    timers=react.TIMERS,
     built_in=(
         BuiltIn(CALENDAR("calendar:always"), ALWAYS),
         BuiltIn(PROMISE("promise:standard"), STANDARD_PROMISE),

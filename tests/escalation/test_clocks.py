@@ -23,13 +23,12 @@ from events.testing import CASE_ID, START, Given, firing, folding, given, reacti
 from services.escalation import clocks
 from services.escalation.clocks import Clock, ClockState, Promise
 from services.escalation.decide.case import FOLD, Case
-from services.escalation.react import REACTOR, TIMERS, Rules
-from services.escalation.service import STANDARD_LADDER, STANDARD_PROMISE
+from services.escalation.react.clocks import REACTOR, TIMERS
+from services.escalation.service import STANDARD_PROMISE
 from services.escalation.views.clocks import CLOCKS, CaseClocks
 from tests.given import an
 
 PROMISE = Promise("standard@1", STANDARD_PROMISE)
-RULES = Rules(PROMISE, ("standard@1", STANDARD_LADDER))
 HOUR = timedelta(hours=1)
 
 FIRST = ClockStarted(
@@ -69,26 +68,26 @@ def breached(started: ClockStarted) -> ClockBreached:
 
 def test_an_opened_case_gets_a_clock_for_the_first_response_and_one_for_the_resolution() -> None:
     opened = an(CaseOpened, priority=Priority.HIGH)
-    reacting(REACTOR).to((opened, START), looked=RULES).then(
+    reacting(REACTOR).to((opened, START), looked=PROMISE).then(
         New(FIRST, occurred_at=START), New(RESOLUTION, occurred_at=START)
     )
 
 
 def test_a_clock_starts_when_the_customer_came_in_not_when_we_heard_of_it() -> None:
     opened = an(CaseOpened, priority=Priority.HIGH)
-    decided = reacting(REACTOR).to((opened, START), looked=RULES, now=START + 9 * HOUR)
+    decided = reacting(REACTOR).to((opened, START), looked=PROMISE, now=START + 9 * HOUR)
     decided.then(New(FIRST, occurred_at=START), New(RESOLUTION, occurred_at=START))
 
 
 def test_the_target_goes_by_the_case_priority() -> None:
     opened = an(CaseOpened, priority=Priority.URGENT)
-    started = reacting(REACTOR).to(opened, looked=RULES).events
+    started = reacting(REACTOR).to(opened, looked=PROMISE).events
     assert [event.target_s for event in started if isinstance(event, ClockStarted)] == [15 * 60, 4 * 3600]
 
 
 def test_a_taken_over_case_gets_the_clocks_of_its_episode() -> None:
     taken_over = an(CaseTakenOver, episode=3, priority=Priority.HIGH)
-    started = reacting(REACTOR).to(taken_over, looked=RULES).events
+    started = reacting(REACTOR).to(taken_over, looked=PROMISE).events
     assert [(event.clock, event.episode) for event in started if isinstance(event, ClockStarted)] == [
         (ClockKind.FIRST_RESPONSE, 3),
         (ClockKind.RESOLUTION, 3),
@@ -96,34 +95,34 @@ def test_a_taken_over_case_gets_the_clocks_of_its_episode() -> None:
 
 
 def test_where_nothing_is_promised_no_clock_runs() -> None:
-    reacting(REACTOR).to(an(CaseOpened), looked=Rules(None, None)).nothing()
+    reacting(REACTOR).to(an(CaseOpened), looked=None).nothing()
 
 
 def test_a_public_answer_by_a_person_stops_the_first_response() -> None:
     answer = an(MessageSent, visibility="public", automatic=False)
     at = START + timedelta(seconds=90.9)
-    reacting(REACTOR, *BOTH).to((answer, at), looked=RULES).then(
+    reacting(REACTOR, *BOTH).to((answer, at), looked=PROMISE).then(
         New(stopped(ClockKind.FIRST_RESPONSE, 90, kept=True), occurred_at=at)
     )
 
 
 def test_an_internal_note_is_no_first_response() -> None:
     note = an(MessageSent, visibility="internal", automatic=False, waits_for=None)
-    reacting(REACTOR, *BOTH).to(note, looked=RULES).nothing()
+    reacting(REACTOR, *BOTH).to(note, looked=PROMISE).nothing()
 
 
 def test_an_automatic_acknowledgement_is_no_first_response() -> None:
-    reacting(REACTOR, *BOTH).to(an(MessageSent, automatic=True), looked=RULES).nothing()
+    reacting(REACTOR, *BOTH).to(an(MessageSent, automatic=True), looked=PROMISE).nothing()
 
 
 def test_a_second_answer_stops_nothing() -> None:
     answered = (stopped(ClockKind.FIRST_RESPONSE, 60, kept=True), START + timedelta(minutes=1))
-    reacting(REACTOR, *BOTH, answered).to(an(MessageSent), looked=RULES).nothing()
+    reacting(REACTOR, *BOTH, answered).to(an(MessageSent), looked=PROMISE).nothing()
 
 
 def test_the_resolution_is_also_the_first_response_when_there_was_none() -> None:
     at = START + timedelta(minutes=30)
-    reacting(REACTOR, *BOTH).to((an(CaseResolved), at), looked=RULES).then(
+    reacting(REACTOR, *BOTH).to((an(CaseResolved), at), looked=PROMISE).then(
         New(stopped(ClockKind.FIRST_RESPONSE, 1800, kept=True), occurred_at=at),
         New(stopped(ClockKind.RESOLUTION, 1800, kept=True), occurred_at=at),
     )
@@ -131,14 +130,14 @@ def test_the_resolution_is_also_the_first_response_when_there_was_none() -> None
 
 def test_what_happens_exactly_at_the_due_time_is_in_time() -> None:
     at = FIRST.due_at
-    reacting(REACTOR, *BOTH).to((an(MessageSent), at), looked=RULES).then(
+    reacting(REACTOR, *BOTH).to((an(MessageSent), at), looked=PROMISE).then(
         New(stopped(ClockKind.FIRST_RESPONSE, 3600, kept=True), occurred_at=at)
     )
 
 
 def test_a_late_answer_breaches_its_clock_although_the_timer_has_not_fired() -> None:
     at = START + 2 * HOUR
-    reacting(REACTOR, *BOTH).to((an(MessageSent), at), looked=RULES).then(
+    reacting(REACTOR, *BOTH).to((an(MessageSent), at), looked=PROMISE).then(
         New(breached(FIRST), occurred_at=FIRST.due_at, id=breach_id(FIRST)),
         New(stopped(ClockKind.FIRST_RESPONSE, 7200, kept=False), occurred_at=at),
     )
@@ -146,7 +145,7 @@ def test_a_late_answer_breaches_its_clock_although_the_timer_has_not_fired() -> 
 
 def test_a_fact_that_comes_after_the_breach_but_happened_before_it_keeps_the_promise() -> None:
     at = START + timedelta(minutes=10)
-    told = reacting(REACTOR, *BOTH, (breached(FIRST), FIRST.due_at)).to((an(MessageSent), at), looked=RULES)
+    told = reacting(REACTOR, *BOTH, (breached(FIRST), FIRST.due_at)).to((an(MessageSent), at), looked=PROMISE)
     told.then(New(stopped(ClockKind.FIRST_RESPONSE, 600, kept=True), occurred_at=at))
     clock = told.after.state.clocks[0]
     assert (clock.state, clock.kept) == (ClockState.STOPPED, True)
@@ -154,7 +153,7 @@ def test_a_fact_that_comes_after_the_breach_but_happened_before_it_keeps_the_pro
 
 def test_an_answer_before_the_clock_started_took_no_time() -> None:
     at = START - HOUR
-    reacting(REACTOR, *BOTH).to((an(MessageSent), at), looked=RULES).then(
+    reacting(REACTOR, *BOTH).to((an(MessageSent), at), looked=PROMISE).then(
         New(stopped(ClockKind.FIRST_RESPONSE, 0, kept=True), occurred_at=at)
     )
 
@@ -166,20 +165,20 @@ def test_a_reopened_case_gets_a_resolution_clock_of_the_promise_it_had() -> None
     resolved = (stopped(ClockKind.RESOLUTION, 60, kept=True), START + timedelta(minutes=1))
     at = START + 24 * HOUR
     again = RESOLUTION.model_copy(update={"episode": 2, "warn_at": at + 6 * HOUR, "due_at": at + 8 * HOUR})
-    reacting(REACTOR, *BOTH, resolved).to((an(CaseReopened, episode=2), at), looked=RULES).then(
+    reacting(REACTOR, *BOTH, resolved).to((an(CaseReopened, episode=2), at), looked=PROMISE).then(
         New(again, occurred_at=at)
     )
 
 
 def test_reopening_an_episode_whose_clock_runs_starts_no_second_one() -> None:
-    reacting(REACTOR, *BOTH).to(an(CaseReopened, episode=2), looked=RULES).nothing()
+    reacting(REACTOR, *BOTH).to(an(CaseReopened, episode=2), looked=PROMISE).nothing()
     second = an(ClockStarted, episode=2)
-    reacting(REACTOR, second).to(an(CaseReopened, episode=2), looked=RULES).nothing()
+    reacting(REACTOR, second).to(an(CaseReopened, episode=2), looked=PROMISE).nothing()
 
 
 def test_a_resolution_of_an_earlier_episode_does_not_stop_a_later_clock() -> None:
     second = an(ClockStarted, episode=2)
-    reacting(REACTOR, second).to(an(CaseResolved, episode=1), looked=RULES).nothing()
+    reacting(REACTOR, second).to(an(CaseResolved, episode=1), looked=PROMISE).nothing()
 
 
 # -------------------------------------------------------------------------------------------------------------- timers
@@ -218,7 +217,7 @@ def test_a_stopped_clock_fires_no_more() -> None:
 
 def test_an_obligation_has_one_id_whoever_says_it() -> None:
     by_timer = firing(TIMERS, (FIRST, START)).at(FIRST.due_at).items
-    by_late_stop = reacting(REACTOR, (FIRST, START)).to((an(MessageSent), START + 2 * HOUR), looked=RULES).items
+    by_late_stop = reacting(REACTOR, (FIRST, START)).to((an(MessageSent), START + 2 * HOUR), looked=PROMISE).items
     (timer_id,) = [item.id for item in by_timer if isinstance(item.event, ClockBreached)]
     (stop_id,) = [item.id for item in by_late_stop if isinstance(item.event, ClockBreached)]
     assert timer_id == stop_id is not None

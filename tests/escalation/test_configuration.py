@@ -6,10 +6,11 @@ from events.case import ClockKind, Priority
 from events.errors import Invalid
 from events.operations import CalendarPublished, LadderPublished, PromisePublished, PromiseTarget
 from events.testing import folding, given
-from services.escalation.decide.configuration import LADDER, PROMISE, publish, publish_promise
+from services.escalation.decide.configuration import LADDER, PROMISE, publish
+from services.escalation.decide.promises import publish_promise
 from services.escalation.service import ALWAYS, STANDARD_LADDER, STANDARD_PROMISE
 from services.escalation.views import CALENDARS, LADDERS, PROMISES
-from services.escalation.views.configuration import CalendarRow
+from services.escalation.views.calendars import CalendarRow
 from tests.given import an
 
 

@@ -26,12 +26,12 @@ from services.escalation.decide.escalations import (
     hand_back,
     resolve,
 )
-from services.escalation.react import REACTOR, Rules
+from services.escalation.react.escalations import REACTOR
 from services.escalation.service import STANDARD_LADDER
 from services.escalation.views import ESCALATIONS
 from tests.given import an
 
-RULES = Rules(None, ("standard@1", STANDARD_LADDER))
+LADDER = ("standard@1", STANDARD_LADDER)
 ID = f"{CASE_ID}.1"
 
 RUNNING = an(ClockStarted, clock=ClockKind.RESOLUTION, episode=1)
@@ -86,7 +86,7 @@ def test_without_a_ladder_nobody_would_take_the_case() -> None:
 
 
 def test_a_breach_of_a_kind_on_the_ladder_escalates_the_case() -> None:
-    reacting(REACTOR, RUNNING, BREACHED).to(BREACHED, looked=RULES).then(
+    reacting(REACTOR, RUNNING, BREACHED).to(BREACHED, looked=LADDER).then(
         CaseEscalated(
             escalation_id=ID,
             episode=1,
@@ -100,27 +100,27 @@ def test_a_breach_of_a_kind_on_the_ladder_escalates_the_case() -> None:
 
 def test_a_breach_of_a_kind_that_is_not_on_the_ladder_escalates_nothing() -> None:
     first = an(ClockBreached, clock=ClockKind.FIRST_RESPONSE)
-    reacting(REACTOR, RUNNING, first).to(first, looked=RULES).nothing()
+    reacting(REACTOR, RUNNING, first).to(first, looked=LADDER).nothing()
 
 
 def test_a_breach_escalates_nothing_when_the_case_is_escalated_already() -> None:
-    reacting(REACTOR, RUNNING, ASKED, BREACHED).to(BREACHED, looked=RULES).nothing()
+    reacting(REACTOR, RUNNING, ASKED, BREACHED).to(BREACHED, looked=LADDER).nothing()
 
 
 def test_a_breach_escalates_nothing_when_this_episode_was_handed_back_before() -> None:
-    reacting(REACTOR, RUNNING, ASKED, RETURNED, BREACHED).to(BREACHED, looked=RULES).nothing()
+    reacting(REACTOR, RUNNING, ASKED, RETURNED, BREACHED).to(BREACHED, looked=LADDER).nothing()
 
 
 def test_a_breach_escalates_nothing_when_the_case_was_resolved_meanwhile() -> None:
-    reacting(REACTOR, RUNNING, BREACHED, STOPPED).to(BREACHED, looked=RULES).nothing()
+    reacting(REACTOR, RUNNING, BREACHED, STOPPED).to(BREACHED, looked=LADDER).nothing()
 
 
 def test_a_breach_of_an_earlier_episode_escalates_nothing() -> None:
-    reacting(REACTOR, RUNNING, BREACHED, STOPPED, RUNNING_AGAIN).to(BREACHED, looked=RULES).nothing()
+    reacting(REACTOR, RUNNING, BREACHED, STOPPED, RUNNING_AGAIN).to(BREACHED, looked=LADDER).nothing()
 
 
 def test_without_a_ladder_a_breach_escalates_nothing() -> None:
-    reacting(REACTOR, RUNNING, BREACHED).to(BREACHED, looked=Rules(None, None)).nothing()
+    reacting(REACTOR, RUNNING, BREACHED).to(BREACHED, looked=None).nothing()
 
 
 # ----------------------------------------------------------------------------------------- owning, resolving, returning

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from services.escalation.api import clocks, configuration, escalations
+from services.escalation.api import calendars, clocks, escalations, ladders, promises
 from services.runtime import Host
 from services.web import Door
 
@@ -11,6 +11,6 @@ def doors(host: Host) -> APIRouter:
     """The routes of `/v1/calendars`, `/v1/promises`, `/v1/ladders`, `/v1/clocks` and `/v1/escalations`."""
     router = APIRouter(tags=["escalation"])
     door = Door(host)
-    for room in (configuration, clocks, escalations):
+    for room in (calendars, promises, ladders, clocks, escalations):
         room.add(router, door)
     return router

@@ -16,9 +16,9 @@ from events.store import Decision
 from services.escalation.decide import escalations as decide
 from services.escalation.decide.case import FOLD
 from services.escalation.decide.escalations import Escalation, Outcome, Status
-from services.escalation.react import STANDARD
-from services.escalation.views import configuration
+from services.escalation.react.escalations import STANDARD
 from services.escalation.views import escalations as views
+from services.escalation.views import ladders
 from services.web import Answer, Caller, CaseId, Cursor, Door, Limit, Order, next_link, parse_cursor, written
 from services.web import cursor as cursor_of
 
@@ -130,7 +130,7 @@ def add(router: APIRouter, door: Door) -> None:
         and answers 200; a resolved case, or one that was handed back in this episode, is refused."""
 
         async def look(conn: Connection) -> LadderPublished | None:
-            found = await configuration.ladder_in_force(conn, STANDARD)
+            found = await ladders.ladder_in_force(conn, STANDARD)
             return None if found is None else found[1]
 
         changed = await host.store.change(

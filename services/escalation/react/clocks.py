@@ -1,62 +1,39 @@
-"""What happens elsewhere and what escalation makes of it: clocks start and stop, and a breach climbs the ladder."""
+"""Clocks start and stop with what happens to the case."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
-from events.case import (
-    CaseOpened,
-    CaseReopened,
-    CaseResolved,
-    CaseTakenOver,
-    ClockBreached,
-    ClockKind,
-    MessageSent,
-    Priority,
-)
+from events.case import CaseOpened, CaseReopened, CaseResolved, CaseTakenOver, ClockKind, MessageSent, Priority
 from events.consume import Reactor
 from events.database import Connection
 from events.event import CaseEvent, Event, Recorded
-from events.operations import LadderPublished
 from events.store import New
 from events.timers import Timers
 from services.escalation import clocks
 from services.escalation.clocks import Promise
-from services.escalation.decide import escalations
 from services.escalation.decide.case import FOLD, Case
-from services.escalation.views import configuration
+from services.escalation.views import promises
 from services.escalation.views.clocks import CLOCKS
 
 STANDARD = "standard"
-"""The promise and the ladder that apply to every case."""
+"""The promise that applies to every case."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The versions in force."""
-
-    promise: Promise | None
-    ladder: tuple[str, LadderPublished] | None
-    """id@version and its content."""
+async def look(conn: Connection, events: Sequence[Recorded[CaseEvent]]) -> Promise | None:
+    """The promise in force now, which is when the clocks it is pinned to start."""
+    return await promises.promise_in_force(conn, STANDARD)
 
 
-async def look(conn: Connection, events: Sequence[Recorded[CaseEvent]]) -> Rules:
-    """The promise and the ladder in force now, which is when the clocks they are pinned to start."""
-    return Rules(
-        await configuration.promise_in_force(conn, STANDARD), await configuration.ladder_in_force(conn, STANDARD)
-    )
-
-
-def react(event: Recorded[CaseEvent], rules: Rules, now: datetime, case: Case) -> Sequence[Event | New]:
-    """Start, stop and escalate by event time."""
+def react(event: Recorded[CaseEvent], promise: Promise | None, now: datetime, case: Case) -> Sequence[Event | New]:
+    """Start and stop by event time."""
     at = event.occurred_at
     match event.data:
         case CaseOpened() as data:
-            return _begin(case, rules.promise, data.priority, 1, at)
+            return _begin(case, promise, data.priority, 1, at)
         case CaseTakenOver() as data:
-            return _begin(case, rules.promise, data.priority, data.episode, at)
+            return _begin(case, promise, data.priority, data.episode, at)
         case MessageSent(visibility="public", automatic=False):
             return [
                 new
@@ -68,9 +45,6 @@ def react(event: Recorded[CaseEvent], rules: Rules, now: datetime, case: Case) -
             return [new for clock in case.running if clock.episode <= data.episode for new in clocks.stop(clock, at)]
         case CaseReopened() as data:
             return _begin_again(case, data.episode, at)
-        case ClockBreached() as data if rules.ladder is not None:
-            ref, ladder = rules.ladder
-            return escalations.climb(data.clock, data.episode, case, ladder, ref)
         case _:
             return []
 
@@ -95,7 +69,7 @@ def _begin_again(case: Case, episode: int, at: datetime) -> list[New]:
 
 REACTOR = Reactor(
     "escalation.clocks",
-    reads=(CaseOpened, CaseTakenOver, MessageSent, CaseResolved, CaseReopened, ClockBreached),
+    reads=(CaseOpened, CaseTakenOver, MessageSent, CaseResolved, CaseReopened),
     fold=FOLD,
     decide=react,
     look=look,

@@ -1,0 +1,6 @@
+"""What happens elsewhere and what escalation makes of it: `clocks` start and stop, a breach climbs in `escalations`."""
+
+from services.escalation.react import clocks, escalations
+
+REACTORS = (clocks.REACTOR, escalations.REACTOR)
+TIMERS = (clocks.TIMERS,)
