@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from events.event import Amount, CaseEvent, Label, Moment, Recorded, Ref
+from events.event import Amount, CaseEvent, Label, Moment, Part, Recorded, Ref
 from events.personal import Personal
 
 
@@ -52,8 +52,22 @@ class UnitKind(StrEnum):
 
 
 class ClockKind(StrEnum):
+    """What a clock measures. Each counts only what its promise lets it, all time where nothing is promised."""
+
     FIRST_RESPONSE = "first_response"
+    """From the customer's coming to the first public answer by a person."""
+    NEXT_RESPONSE = "next_response"
+    """From the oldest unanswered message to our public answer; one per customer turn."""
+    PERIODIC_UPDATE = "periodic_update"
+    """From one public message of ours to the next."""
+    HANDLING = "handling"
+    """The episode without the time in which the customer or a partner was waited for."""
+    REQUESTER_WAIT = "requester_wait"
+    """The episode without the time in which the customer was waited for."""
     RESOLUTION = "resolution"
+    """The episode, all of it."""
+    OWNERSHIP = "ownership"
+    """From a unit's or partner's getting the case to its losing it; one per assignment."""
 
 
 # ---------------------------------------------------------------------------------------------------- written by intake
@@ -67,6 +81,8 @@ class CaseOpened(CaseEvent, type="casewalk.case.opened.v1", writer="intake"):
     language: Ref
     journey: Ref
     priority: Priority = Priority.NORMAL
+    tier: Ref | None = None
+    """What the customer is to us, such as `gold`; none where the channel does not say."""
     customer_ref: Ref
     customer_name: Personal | None = None
     """As the channel knows it; none where it did not say."""
@@ -76,6 +92,8 @@ class CaseOpened(CaseEvent, type="casewalk.case.opened.v1", writer="intake"):
     body: Personal
     external_id: Ref | None = None
     """The case's id in the channel's own system."""
+    to: Ref | None = None
+    """The address of ours that the customer wrote to, such as a mailbox."""
 
 
 class MessageReceived(CaseEvent, type="casewalk.case.message_received.v1", writer="intake"):
@@ -83,7 +101,11 @@ class MessageReceived(CaseEvent, type="casewalk.case.message_received.v1", write
 
     message_id: Ref
     channel: Ref
+    title: Personal | None = None
+    """What stood above it, where the channel has such a thing."""
     body: Personal
+    to: Ref | None = None
+    """The case's own address, where the customer wrote to it."""
 
 
 class MessageSent(CaseEvent, type="casewalk.case.message_sent.v1", writer="intake"):
@@ -97,6 +119,29 @@ class MessageSent(CaseEvent, type="casewalk.case.message_sent.v1", writer="intak
     waits_for: Literal["customer", "internal"] | None = None
     """Whom the case waits for from now on, if it does."""
     body: Personal
+
+
+class CaseClassified(CaseEvent, type="casewalk.case.classified.v1", writer="intake"):
+    """The case is seen otherwise from here on. What is none did not change; at least one of the three did."""
+
+    priority: Priority | None = None
+    tier: Ref | None = None
+    journey: Ref | None = None
+    reason: Label
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.priority is None and self.tier is None and self.journey is None:
+            raise ValueError("say priority, tier or journey, or several of them")
+        return self
+
+
+class CaseFlagged(CaseEvent, type="casewalk.case.flagged.v1", writer="intake"):
+    """Somebody or something noticed what a ladder may ask for; once per episode and flag."""
+
+    flag: Ref
+    """Such as `sentiment`, `keyword`, `regulator` or `legal`."""
+    reason: Label
 
 
 class CaseResolved(CaseEvent, type="casewalk.case.resolved.v1", writer="intake"):
@@ -165,6 +210,7 @@ class CaseTakenOver(CaseEvent, type="casewalk.case.taken_over.v1", writer="intak
     language: Ref
     journey: Ref
     priority: Priority
+    tier: Ref | None = None
     customer_ref: Ref | None = None
 
 
@@ -185,6 +231,13 @@ class CaseQueued(CaseEvent, type="casewalk.case.queued.v1", writer="router"):
     channel: Ref | None = None
     market: Ref | None = None
     language: Ref | None = None
+    journey: Ref | None = None
+
+
+class CaseReranked(CaseEvent, type="casewalk.case.reranked.v1", writer="router"):
+    """The case was classified anew: it is served by this priority and journey now, in the queue and place it has."""
+
+    priority: Priority
     journey: Ref | None = None
 
 
@@ -262,47 +315,148 @@ class CaseReleased(CaseEvent, type="casewalk.case.released.v1", writer="router")
 # ------------------------------------------------------------------------------------------------ written by escalation
 
 
-class ClockStarted(CaseEvent, type="casewalk.case.clock_started.v1", writer="escalation"):
-    """A promise applies to the case: `clock` of `episode` must stop by `due_at`."""
+class ClockWarning(Part):
+    """The clock will have used `percent` of its target at `at`, if nothing happens before."""
+
+    percent: int = Field(ge=1, le=99)
+    at: Moment
+
+
+class ClockEvent(CaseEvent):
+    """Something about one clock, which is named by its kind, its episode and its turn."""
 
     clock: ClockKind
     episode: int = Field(ge=1)
-    promise: Ref
-    """id@version."""
-    calendar: Ref
-    """id@version."""
-    target_s: int = Field(ge=1)
-    warn_at: Moment
-    due_at: Moment
+    turn: int = Field(default=0, ge=0)
+    """1, 2, 3 … within the episode where a kind repeats in it, else 0."""
 
 
-class ClockWarned(CaseEvent, type="casewalk.case.clock_warned.v1", writer="escalation"):
+class PromisesPinned(CaseEvent, type="casewalk.case.promises_pinned.v1", writer="escalation"):
+    """The promise versions by which the case is judged from its beginning on, until others are pinned."""
+
+    promises: tuple[Ref, ...]
+    """id@version, in the order in which they are asked whether they apply."""
+    reason: Label
+
+
+class ClockStarted(ClockEvent, type="casewalk.case.clock_started.v2", writer="escalation"):
+    """The clock counts from here on. What is none was not promised: time is measured all the same."""
+
+    owner: Ref | None = None
+    """Whose time it is, for an ownership clock."""
+    promise: Ref | None = None
+    """id@version."""
+    calendar: Ref | None = None
+    """id@version."""
+    target_s: int | None = Field(default=None, ge=1)
+    due_at: Moment | None = None
+    warnings: tuple[ClockWarning, ...] = ()
+    tzdata: Ref | None = None
+    """The version of the time zone data that `due_at` was computed with."""
+    fires: bool = True
+    """False for another system's history: it is measured, and nobody is warned."""
+
+
+class ClockPaused(ClockEvent, type="casewalk.case.clock_paused.v1", writer="escalation"):
+    """The clock does not count until it is resumed; it is due never, or was before."""
+
+    reason: Category
+    """Whom the case waits for."""
+    due_at: Moment | None = None
+
+
+class ClockResumed(ClockEvent, type="casewalk.case.clock_resumed.v1", writer="escalation"):
+    """The clock counts again."""
+
+    due_at: Moment | None = None
+    warnings: tuple[ClockWarning, ...] = ()
+    tzdata: Ref | None = None
+    ignored_s: int = Field(default=0, ge=0)
+    """Seconds of the pause after the customer had come in again."""
+
+
+class ClockRetargeted(ClockEvent, type="casewalk.case.clock_retargeted.v1", writer="escalation"):
+    """Another target applies, counted from the clock's start; what counted until now, counted by what held then."""
+
+    promise: Ref | None = None
+    calendar: Ref | None = None
+    target_s: int | None = Field(default=None, ge=1)
+    due_at: Moment | None = None
+    warnings: tuple[ClockWarning, ...] = ()
+    tzdata: Ref | None = None
+
+
+class ClockWarned(ClockEvent, type="casewalk.case.clock_warned.v1", writer="escalation"):
     """The clock has used `percent` of its time."""
 
-    clock: ClockKind
-    episode: int = Field(ge=1)
     percent: int = Field(ge=1, le=99)
     due_at: Moment
 
 
-class ClockBreached(CaseEvent, type="casewalk.case.clock_breached.v1", writer="escalation"):
-    """The promise was not kept. Occurs at the due time, whenever it was noticed."""
+class ClockBreached(ClockEvent, type="casewalk.case.clock_breached.v1", writer="escalation"):
+    """The promise was not kept. Occurs at the due time, whenever it was noticed; once per clock, for ever."""
 
-    clock: ClockKind
-    episode: int = Field(ge=1)
     promise: Ref
     due_at: Moment
 
 
-class ClockStopped(CaseEvent, type="casewalk.case.clock_stopped.v1", writer="escalation"):
-    """What was promised happened, in time or not."""
+class ClockStopped(ClockEvent, type="casewalk.case.clock_stopped.v2", writer="escalation"):
+    """What the clock waited for happened, in time or not."""
 
-    clock: ClockKind
-    episode: int = Field(ge=1)
-    promise: Ref
-    due_at: Moment
+    promise: Ref | None = None
+    due_at: Moment | None = None
     elapsed_s: int = Field(ge=0)
-    kept: bool
+    kept: bool | None = None
+    """None where nothing was promised."""
+    ignored_s: int = Field(default=0, ge=0)
+    """Seconds of a pause that lasted until now after the customer had come in again."""
+
+
+class ClockCancelled(ClockEvent, type="casewalk.case.clock_cancelled.v1", writer="escalation"):
+    """The clock lost its reason; it is no verdict."""
+
+    reason: Label
+
+
+class ClockPause(Part):
+    since: Moment
+    until: Moment | None = None
+    reason: Category
+
+
+class ClockSpan(Part):
+    """What held from `since` on."""
+
+    since: Moment
+    promise: Ref | None = None
+    calendar: Ref | None = None
+    target_s: int | None = None
+
+
+class ClockAccount(Part):
+    """All there is to say about a clock."""
+
+    started_at: Moment
+    owner: Ref | None = None
+    spans: tuple[ClockSpan, ...]
+    pauses: tuple[ClockPause, ...] = ()
+    ended_at: Moment | None = None
+    cancelled: bool = False
+    due_at: Moment | None = None
+    warnings: tuple[ClockWarning, ...] = ()
+    elapsed_s: int | None = None
+    """Once it ended."""
+    kept: bool | None = None
+    """None while that is open, and where nothing was promised."""
+    fires: bool = True
+
+
+class ClockRestated(ClockEvent, type="casewalk.case.clock_restated.v1", writer="escalation"):
+    """What was said about the clock is not what is true by what is known, or asked to be judged by, now."""
+
+    reason: Label
+    before: ClockAccount | None = None
+    after: ClockAccount
 
 
 class CaseEscalated(CaseEvent, type="casewalk.case.escalated.v1", writer="escalation"):
@@ -312,9 +466,26 @@ class CaseEscalated(CaseEvent, type="casewalk.case.escalated.v1", writer="escala
     episode: int = Field(ge=1)
     unit_id: Ref
     ladder: Ref | None = None
-    """id@version of the ladder whose rung fired; none when a person asked."""
+    """id@version of the ladder whose rung fired; in older records none when a person asked."""
     trigger: Ref
     reason: Label
+    rung: Ref | None = None
+    """The rung that fired, once per case and episode; none in older records, which knew one rung only."""
+    acknowledge_by: Moment | None = None
+    """When the next rung is asked unless somebody owns the case by then; none: this unit has all the time."""
+    on_duty: tuple[Ref, ...] = ()
+    """Whom the unit's rota names, where the rung leaves the ownership to them; none: whoever acknowledges first."""
+    resolved: bool = False
+    """The customer has an answer already; the unit looks after what came of it."""
+
+
+class EscalationUnanswered(CaseEvent, type="casewalk.case.escalation_unanswered.v1", writer="escalation"):
+    """Nobody of the unit acknowledged in time; the next rung of the ladder is asked, if there is one."""
+
+    escalation_id: Ref
+    unit_id: Ref
+    rung: Ref
+    acknowledge_by: Moment
 
 
 class EscalationAcknowledged(CaseEvent, type="casewalk.case.escalation_acknowledged.v1", writer="escalation"):
@@ -323,6 +494,8 @@ class EscalationAcknowledged(CaseEvent, type="casewalk.case.escalation_acknowled
     escalation_id: Ref
     unit_id: Ref
     owner: Ref
+    address: Ref | None = None
+    """Where the customer reaches the owner: the case's own address."""
 
 
 class EscalationResolved(CaseEvent, type="casewalk.case.escalation_resolved.v1", writer="escalation"):
@@ -340,6 +513,8 @@ class EscalationReturned(CaseEvent, type="casewalk.case.escalation_returned.v1",
     escalation_id: Ref
     unit_id: Ref
     reason: Label
+    times: int = Field(default=1, ge=1)
+    """How often an escalation of the case was handed back, this time included."""
 
 
 # ---------------------------------------------------------------------------------------------------- written by vendor
@@ -389,6 +564,8 @@ CASE_EVENTS: tuple[type[CaseEvent], ...] = (
     CaseOpened,
     MessageReceived,
     MessageSent,
+    CaseClassified,
+    CaseFlagged,
     CaseResolved,
     CaseReopened,
     CaseClosed,
@@ -396,6 +573,7 @@ CASE_EVENTS: tuple[type[CaseEvent], ...] = (
     CaseObserved,
     CaseTakenOver,
     CaseQueued,
+    CaseReranked,
     CaseDequeued,
     CaseOffered,
     OfferDeclined,
@@ -404,11 +582,18 @@ CASE_EVENTS: tuple[type[CaseEvent], ...] = (
     CaseAssigned,
     CaseTransferred,
     CaseReleased,
+    PromisesPinned,
     ClockStarted,
+    ClockPaused,
+    ClockResumed,
+    ClockRetargeted,
     ClockWarned,
     ClockBreached,
     ClockStopped,
+    ClockCancelled,
+    ClockRestated,
     CaseEscalated,
+    EscalationUnanswered,
     EscalationAcknowledged,
     EscalationResolved,
     EscalationReturned,
@@ -421,6 +606,11 @@ CASE_EVENTS: tuple[type[CaseEvent], ...] = (
 
 
 # ------------------------------------------------------------------------------------------- what the events add up to
+
+
+def address(case_id: str) -> str:
+    """The case's own address: what a customer sends there comes in on the case."""
+    return f"case-{case_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,6 +632,7 @@ class Case:
     language: str | None = None
     journey: str | None = None
     priority: Priority | None = None
+    tier: str | None = None
     customer_ref: str | None = None
     external_id: str | None = None
     import_id: str | None = None
@@ -470,11 +661,19 @@ def evolve(case: Case, event: Recorded[CaseEvent]) -> Case:
                 language=data.language,
                 journey=data.journey,
                 priority=data.priority,
+                tier=data.tier,
                 customer_ref=data.customer_ref or case.customer_ref,
             )
             if isinstance(data, CaseOpened):
                 return replace(case, external_id=data.external_id)
             return replace(case, episode=data.episode, resolved_at=None, closed_at=None)
+        case CaseClassified():
+            return replace(
+                case,
+                priority=data.priority or case.priority,
+                tier=data.tier or case.tier,
+                journey=data.journey or case.journey,
+            )
         case MessageReceived():
             return _working(case) if case.category is Category.WAITING_CUSTOMER else case
         case MessageSent(waits_for="customer"):

@@ -24,6 +24,7 @@ from events.failpoint import at as failpoint
 from events.log import Lane, Log, Reader
 from events.store import PASSING, Change, Changed, Decision, Fold, Outcome, Retry, Store
 from events.timers import Firing, Timers
+from events.views import project
 from events.views.rows import Outdated
 from events.wire import Broken, Record, Vocabulary
 
@@ -55,6 +56,9 @@ class Reactor:
     fold: Fold[Any]
     decide: Decision
     look: Callable[[Connection, Sequence[Recorded[Any]]], Awaitable[Any]] | None = None
+    keeps: bool = False
+    """Whether everything it ever read is kept in the table `past`, these events included before `look` is called: for a
+    decision that depends on all of a subject's events, in the order in which they happened."""
 
 
 class Handler(Protocol):
@@ -78,6 +82,8 @@ class Reacting:
         changes = []
         for reactor in self.reactors:
             mine = [event for event in events if isinstance(event.data, reactor.reads)]
+            if mine and reactor.keeps:
+                await project.remember(conn, mine, over=True, table="past")
             looked = await reactor.look(conn, mine) if mine and reactor.look is not None else None
             changes += [self._change(reactor, event, looked) for event in mine]
         outcomes = await self.store.apply(conn, changes) if changes else []

@@ -47,6 +47,12 @@ class OperationsEvent(Event, topic=OPERATIONS):
     """An event about something other than a case; its subject is the entity's id."""
 
 
+class Part(BaseModel):
+    """A part of an event."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
 E = TypeVar("E", bound=Event, covariant=True)
 
 Key = tuple[datetime, int, datetime, str, int]

@@ -7,17 +7,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from events.case import ClockKind, Priority, UnitKind
-from events.event import Label, OperationsEvent, Ref
+from events.case import Category, ClockKind, Priority, UnitKind
+from events.event import Label, OperationsEvent, Part, Ref
 from events.personal import Personal
-
-
-class Part(BaseModel):
-    """A part of a configuration version."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Role(StrEnum):
@@ -154,10 +148,48 @@ class CalendarPublished(OperationsEvent, type="casewalk.calendar.published.v1", 
     always: bool = True
 
 
+class Cases(When):
+    """Which cases; every non-empty field must contain the case's value."""
+
+    tiers: tuple[Ref, ...] = ()
+
+
 class PromiseTarget(Part):
+    """How long a clock may run; where several fit a case, the one that says more about it."""
+
     clock: ClockKind
     priority: Priority
     target_s: int = Field(ge=1, le=366 * 86_400)
+    tier: Ref | None = None
+    market: Ref | None = None
+
+
+class PromisePause(Part):
+    """In which categories these clocks do not count. A clock no pause names keeps its kind's own."""
+
+    clocks: tuple[ClockKind, ...] = Field(min_length=1)
+    categories: tuple[Category, ...] = ()
+    when: Cases = Cases()
+
+
+class PromiseKind(StrEnum):
+    CUSTOMER = "customer"
+    """Made to customers: every clock but ownership."""
+    INTERNAL = "internal"
+    """An agreement between units: how long one may keep a case."""
+    PARTNER = "partner"
+    """Part of a contract: how long a partner may keep a case."""
+
+
+class Restate(StrEnum):
+    """Which cases a new version judges."""
+
+    FORWARD_ONLY = "forward_only"
+    """Those that come in from now on."""
+    RESTATE_OPEN = "restate_open"
+    """Those whose clocks run, too, from their beginning on."""
+    RESTATE_ALL = "restate_all"
+    """Every case there ever was."""
 
 
 class PromisePublished(OperationsEvent, type="casewalk.promise.published.v1", writer="escalation"):
@@ -169,14 +201,124 @@ class PromisePublished(OperationsEvent, type="casewalk.promise.published.v1", wr
     """id@version."""
     targets: tuple[PromiseTarget, ...] = Field(min_length=1)
     warn_percent: int = Field(default=75, ge=1, le=99)
+    """Where `warnings` are none: the only one."""
+    kind: PromiseKind = PromiseKind.CUSTOMER
+    start: Cases = Cases()
+    """Cases it is made to."""
+    stop: Cases | None = None
+    """Cases it is not made to although they are among those, or any more."""
+    pauses: tuple[PromisePause, ...] = ()
+    warnings: tuple[int, ...] = ()
+    """In percent of a target's working time, rising."""
+    restate: Restate = Restate.FORWARD_ONLY
+
+
+class TriggerKind(StrEnum):
+    """What makes a rung of a ladder fire."""
+
+    CLOCK_SHARE = "clock_share"
+    """`clock` has used `percent` of its time."""
+    BREACH = "breach"
+    """`clock` is breached."""
+    REOPENED = "reopened"
+    """The case is open again for the `times`-th time."""
+    HANDED_OVER = "handed_over"
+    """The case went from one unit or partner to another for the `times`-th time."""
+    FLAG = "flag"
+    """Somebody or something set `flag`: a sentiment, a keyword."""
+    TIER = "tier"
+    """The customer is of `tier`."""
+    REGULATOR = "regulator"
+    """A regulator asks."""
+    ASKED = "asked"
+    """A person asks."""
+    LOW_SURVEY = "low_survey"
+    """The customer's satisfaction is `at_most` this."""
+
+
+class Trigger(Part):
+    """One reason for a rung to fire. Which of the other fields say something follows from `kind`."""
+
+    kind: TriggerKind
+    clock: ClockKind | None = None
+    percent: int | None = Field(default=None, ge=1, le=99)
+    times: int | None = Field(default=None, ge=1, le=1000)
+    flag: Ref | None = None
+    tier: Ref | None = None
+    at_most: int | None = Field(default=None, ge=1, le=5)
+
+
+class OwnerRule(StrEnum):
+    FIRST_TO_ACKNOWLEDGE = "first_to_acknowledge"
+    """Whoever of the unit acknowledges first."""
+    ON_DUTY = "on_duty"
+    """Whom the unit's rota names."""
+
+
+class Rung(Part):
+    """A step of a ladder: any of its triggers asks its unit to own the case."""
+
+    rung: Ref
+    """Its name in the ladder."""
+    triggers: tuple[Trigger, ...] = ()
+    """None: only a rung below that nobody acknowledged leads here."""
+    unit_id: Ref
+    acknowledge_within_s: int | None = Field(default=None, ge=1, le=30 * 86_400)
+    owner_rule: OwnerRule = OwnerRule.FIRST_TO_ACKNOWLEDGE
+
+
+class Applies(Part):
+    """Which cases a ladder is for: every non-empty field must contain the case's value."""
+
+    markets: tuple[Ref, ...] = ()
+    journeys: tuple[Ref, ...] = ()
+    tiers: tuple[Ref, ...] = ()
+    priorities: tuple[Priority, ...] = ()
 
 
 class LadderPublished(OperationsEvent, type="casewalk.ladder.published.v1", writer="escalation"):
-    """Which unit takes ownership when a clock of these kinds is breached."""
+    """Which units are asked to own a case, one after another, and what makes each be asked."""
 
     version: int = Field(ge=1)
     unit_id: Ref
+    """Of a ladder without `rungs`, which has one rung: this unit. Else the first rung's."""
     on_breach: tuple[ClockKind, ...] = ()
+    """Of a ladder without `rungs`: the clocks whose breach makes it fire, beside a person's asking."""
+    applies: Applies = Applies()
+    rungs: tuple[Rung, ...] = ()
+    """From the bottom to the top."""
+
+
+class Shift(Part):
+    """Who is on duty between two times of day; one that closes at or before it opens runs past midnight."""
+
+    opens: Ref
+    """Local time such as 09:00."""
+    closes: Ref
+    """24:00 is the end of the day."""
+    agents: tuple[Ref, ...] = ()
+    """None: nobody was found yet."""
+
+
+class WeeklyShift(Shift):
+    days: tuple[Ref, ...] = Field(min_length=1)
+    """mon, tue, wed, thu, fri, sat, sun: on which it begins."""
+
+
+class DatedShift(Shift):
+    date: Ref
+    """2026-12-24: the date on which it begins. What is said of a date replaces that weekday's shifts."""
+
+
+class RotaPublished(OperationsEvent, type="casewalk.rota.published.v1", writer="escalation"):
+    """Who of an escalation unit is on duty when."""
+
+    version: int = Field(ge=1)
+    unit_id: Ref
+    tz: Ref
+    """IANA name of the zone the times are local in."""
+    weekly: tuple[WeeklyShift, ...] = ()
+    dated: tuple[DatedShift, ...] = ()
 
 
 # ---------------------------------------------------------------------------------------------------- written by vendor
@@ -237,6 +379,7 @@ OPERATIONS_EVENTS: tuple[type[OperationsEvent], ...] = (
     CalendarPublished,
     PromisePublished,
     LadderPublished,
+    RotaPublished,
     PartnerRegistered,
     ContractPublished,
     SharePlanPublished,

@@ -22,6 +22,7 @@ from events.case import CASE_EVENTS
 from events.errors import Invalid, TooLarge, Undecodable
 from events.event import Event, Recorded
 from events.operations import OPERATIONS_EVENTS
+from events.upcasts import UPCASTS
 
 PARTITIONS = 12
 """Partitions of either topic, fixed for life: another number would move keys and break their order."""
@@ -145,7 +146,7 @@ class Vocabulary:
         )
 
 
-VOCABULARY = Vocabulary((*CASE_EVENTS, *OPERATIONS_EVENTS))
+VOCABULARY = Vocabulary((*CASE_EVENTS, *OPERATIONS_EVENTS), UPCASTS)
 
 
 def record(event: Recorded[Event]) -> Record:

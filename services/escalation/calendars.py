@@ -140,10 +140,10 @@ class Timetable:
         return self.versions[bisect_right(self.versions, moment, key=lambda version: version[0]) - 1][1]
 
     def spans(self, since: datetime, until: datetime) -> Iterator[Span]:
-        """Working time within [since, until), in order, no two touching."""
+        """Working time within [since, until), in order, none overlapping; what touches stays apart: 24×7 never ends."""
         last: Span | None = None
         for opens, closes in self._clipped(since, until):
-            if last is not None and opens <= last[1]:
+            if last is not None and opens < last[1]:
                 last = (last[0], max(last[1], closes))
                 continue
             if last is not None:

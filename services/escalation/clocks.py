@@ -1,182 +1,263 @@
-"""The arithmetic of clocks: when one warns, is due, is stopped, and whether its promise was kept.
+"""A clock: what was said about it, what it owes, and how much of its time is used.
 
 All of it goes by event time, never by arrival: a promise is kept when what was promised happened at or before the due
-time, whenever anybody heard of it. Time is 24×7, so a target's seconds are the clock's seconds.
-
-A fact may come late: recorded after its clock was called breached, though it happened in time. `stopped` then says
-`kept`, next to a breach that stands in the stream as first reported; whoever counts promises trusts the stop.
+time, whenever anybody heard of it. Nothing that counts is stored as a number of seconds: a clock is when it started,
+what held from when on, when it was paused and when it ended; everything else is worked out from that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from itertools import pairwise
 from uuid import uuid5
 
-from events.case import ClockBreached, ClockKind, ClockStarted, ClockStopped, ClockWarned, Priority
+from events.case import (
+    Category,
+    ClockAccount,
+    ClockKind,
+    ClockPause,
+    ClockSpan,
+    ClockWarning,
+)
 from events.operations import PromisePublished
-from events.store import New
 from events.wire import NAMESPACE
+from services.escalation import calendars
+from services.escalation.calendars import Timetable
+
+ALWAYS = Timetable.of(((None, calendars.Calendar("UTC", ((calendars.Window(0, calendars.DAY_MINUTES),),) * 7)),))
+"""All time counts: also where nothing is promised."""
+
+SECOND = timedelta(seconds=1)
 
 
 class ClockState(StrEnum):
     RUNNING = "running"
+    PAUSED = "paused"
     BREACHED = "breached"
     """Not stopped yet, and the due time has passed."""
     STOPPED = "stopped"
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """One promise to one customer: `kind` of `episode` is to happen by `due_at`."""
-
-    case_id: str
-    kind: ClockKind
-    episode: int
-    promise: str
-    """id@version."""
-    calendar: str
-    """id@version."""
-    target_s: int
-    started_at: datetime
-    warn_at: datetime
-    due_at: datetime
-    warned: bool = False
-    breached: bool = False
-    stopped_at: datetime | None = None
-    stopped_kept: bool = False
-
-    @property
-    def state(self) -> ClockState:
-        if self.stopped_at is not None:
-            return ClockState.STOPPED
-        return ClockState.BREACHED if self.breached else ClockState.RUNNING
-
-    @property
-    def kept(self) -> bool | None:
-        """Whether the promise was kept; None while that is open."""
-        if self.stopped_at is not None:
-            return self.stopped_kept
-        return False if self.breached else None
-
-    def elapsed_s(self, now: datetime) -> int:
-        """Whole seconds the clock has counted, up to its stop; 0 for a stop that happened before the start."""
-        return max(0, ((self.stopped_at or now) - self.started_at) // timedelta(seconds=1))
-
-    def remaining_s(self, now: datetime) -> int:
-        """Whole seconds left of the target, never below 0."""
-        return max(0, self.target_s - self.elapsed_s(now))
+    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """A version of a promise, as clocks pin it."""
+    """A version of a promise, as cases pin it."""
 
     ref: str
     """id@version."""
     content: PromisePublished
 
 
-def start(promise: Promise, kind: ClockKind, priority: Priority, episode: int, at: datetime) -> list[New]:
-    """The clock of `kind` starts at `at`; none if the promise names no target for it."""
-    content = promise.content
-    targets = [t.target_s for t in content.targets if (t.clock, t.priority) == (kind, priority)]
-    warns = [timedelta(microseconds=target_s * content.warn_percent * 10_000) for target_s in targets]
-    return [
-        _started(kind, episode, promise.ref, content.calendar, target_s, warn_after, at)
-        for target_s, warn_after in zip(targets, warns, strict=True)
-    ]
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What holds from `since` on: nothing is promised where the promise is None."""
+
+    since: datetime
+    promise: str | None = None
+    """id@version."""
+    calendar: str | None = None
+    """id@version."""
+    target_s: int | None = None
 
 
-def start_again(before: Clock, episode: int, at: datetime) -> New:
-    """The same promise for the next episode: a case keeps the promise version its first clock was given."""
-    warn_after = before.warn_at - before.started_at
-    return _started(before.kind, episode, before.promise, before.calendar, before.target_s, warn_after, at)
+@dataclass(frozen=True, slots=True)
+class Pause:
+    since: datetime
+    until: datetime | None
+    """None while it lasts."""
+    reason: Category
 
 
-def _started(
-    kind: ClockKind, episode: int, promise: str, calendar: str, target_s: int, warn_after: timedelta, at: datetime
-) -> New:
-    started = ClockStarted(
-        clock=kind,
-        episode=episode,
-        promise=promise,
-        calendar=calendar,
-        target_s=target_s,
-        warn_at=at + warn_after,
-        due_at=at + timedelta(seconds=target_s),
-    )
-    return New(started, occurred_at=at)
+Key = tuple[ClockKind, int, int]
+"""(kind, episode, turn)."""
 
 
-def stop(clock: Clock, at: datetime) -> list[New]:
-    """What was promised happened at `at`: in time, or late and then breached, whether or not the timer has said so."""
-    if clock.stopped_at is not None:
-        return []
-    kept = at <= clock.due_at
-    breached = [] if kept or clock.breached else [breach(clock)]
-    stopped = ClockStopped(
-        clock=clock.kind,
-        episode=clock.episode,
-        promise=clock.promise,
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """One obligation to one customer, or one unit's or partner's time with a case."""
+
+    kind: ClockKind
+    episode: int
+    turn: int
+    started_at: datetime
+    spans: tuple[Span, ...]
+    pauses: tuple[Pause, ...] = ()
+    owner: str | None = None
+    ended_at: datetime | None = None
+    cancelled: bool = False
+    due_at: datetime | None = None
+    """None where nothing is promised, or while a pause lasts that began before it."""
+    warnings: tuple[ClockWarning, ...] = ()
+    """Those not said yet."""
+    fires: bool = True
+    warned: frozenset[int] = frozenset()
+    """Percentages that were ever warned of."""
+    breached_at: datetime | None = None
+    """The due time that was called breached; None when that was taken back."""
+    breach_said: bool = False
+    """Whether `clock.breached` was ever said: it is not said twice."""
+    kept: bool | None = None
+    """As it was said when the clock ended."""
+    elapsed_s: int | None = None
+    """As it was said when the clock ended."""
+
+    @property
+    def key(self) -> Key:
+        return (self.kind, self.episode, self.turn)
+
+    @property
+    def span(self) -> Span:
+        """What holds now."""
+        return self.spans[-1]
+
+    @property
+    def running(self) -> bool:
+        return self.ended_at is None
+
+    @property
+    def stopped_at(self) -> datetime | None:
+        return self.ended_at
+
+    @property
+    def paused(self) -> bool:
+        return self.running and bool(self.pauses) and self.pauses[-1].until is None
+
+    @property
+    def state(self) -> ClockState:
+        if not self.running:
+            return ClockState.CANCELLED if self.cancelled else ClockState.STOPPED
+        if self.breached_at is not None:
+            return ClockState.BREACHED
+        return ClockState.PAUSED if self.paused else ClockState.RUNNING
+
+    @property
+    def verdict(self) -> bool | None:
+        """Whether the promise was kept; None while that is open, or where nothing was promised."""
+        if not self.running:
+            return self.kept
+        return None if self.breached_at is None else False
+
+
+@dataclass(frozen=True)
+class Times:
+    """The arithmetic of clocks over the calendars they were promised with."""
+
+    timetables: Mapping[str, Timetable]
+    """id@version → its timetable."""
+    tzdata: str | None = None
+    """The version of the time zone data."""
+
+    def timetable(self, span: Span) -> Timetable:
+        return ALWAYS if span.calendar is None else self.timetables[span.calendar]
+
+    def counted(self, clock: Clock, until: datetime | None) -> Iterator[tuple[datetime, datetime]]:
+        """What counted from the clock's start up to `until`, each piece by the calendar that held then. Without `until`
+        it looks 10 years beyond the last change."""
+        pauses = [(pause.since, pause.until) for pause in clock.pauses]
+        end = until or clock.spans[-1].since + calendars.HORIZON
+        for span, after in pairwise((*clock.spans, None)):
+            if span is None or span.since >= end:
+                return
+            last = end if after is None else min(after.since, end)
+            yield from calendars.counted(self.timetable(span), max(span.since, clock.started_at), last, pauses)
+
+    def elapsed(self, clock: Clock, at: datetime) -> timedelta:
+        """Time used at `at`, or at the clock's end if that was before."""
+        until = at if clock.ended_at is None else min(at, clock.ended_at)
+        return sum((closes - opens for opens, closes in self.counted(clock, until)), timedelta())
+
+    def reached(self, clock: Clock, used: timedelta) -> datetime | None:
+        """The first moment at which so much time is used; None while a pause lasts before it, or where the calendar has
+        no such moment in 10 years."""
+        left = used
+        for opens, closes in self.counted(clock, None):
+            if closes - opens >= left:
+                return opens + left
+            left -= closes - opens
+        return None
+
+    def owing(self, clock: Clock, percents: Sequence[int]) -> Clock:
+        """The clock with its due time and the warnings that are still to come."""
+        if clock.span.target_s is None:
+            return replace(clock, due_at=None, warnings=())
+        target = timedelta(seconds=clock.span.target_s)
+        moments = [(p, self.reached(clock, target * p / 100)) for p in percents if p not in clock.warned]
+        warnings = tuple(ClockWarning(percent=p, at=at) for p, at in moments if at is not None)
+        return replace(clock, due_at=self.reached(clock, target), warnings=warnings)
+
+    def elapsed_s(self, clock: Clock, at: datetime) -> int:
+        """Whole seconds used."""
+        return self.elapsed(clock, at) // SECOND
+
+    def remaining_s(self, clock: Clock, at: datetime) -> int | None:
+        """Whole seconds left of the target, never below 0; None where nothing is promised."""
+        target = clock.span.target_s
+        return None if target is None else max(0, target - self.elapsed_s(clock, at))
+
+    def ignored_s(self, clock: Clock, pause: Pause, contacts: Sequence[datetime], until: datetime) -> int:
+        """Whole seconds of working time in the pause after the customer came in again."""
+        since = min((at for at in contacts if pause.since <= at < until), default=None)
+        if since is None:
+            return 0
+        whole = replace(clock, pauses=tuple(p for p in clock.pauses if p.since < pause.since), ended_at=None)
+        return (self.elapsed(whole, until) - self.elapsed(whole, since)) // SECOND
+
+
+def percents_of(promise: PromisePublished) -> tuple[int, ...]:
+    """At which shares of a target the promise warns."""
+    return promise.warnings or (promise.warn_percent,)
+
+
+def obligation(case_id: str, key: Key, what: str) -> str:
+    """The id of the one event that says `what` about the clock, however many workers come to say it."""
+    kind, episode, turn = key
+    return str(uuid5(NAMESPACE, f"{case_id}/{kind}/{episode}/{f'{turn}/' if turn else ''}{what}"))
+
+
+# ------------------------------------------------------------------------------------------------------------ accounts
+
+
+def account(clock: Clock) -> ClockAccount:
+    """The clock as an event tells it whole."""
+    return ClockAccount(
+        started_at=clock.started_at,
+        owner=clock.owner,
+        spans=tuple(
+            ClockSpan(since=s.since, promise=s.promise, calendar=s.calendar, target_s=s.target_s) for s in clock.spans
+        ),
+        pauses=tuple(ClockPause(since=p.since, until=p.until, reason=p.reason) for p in clock.pauses),
+        ended_at=clock.ended_at,
+        cancelled=clock.cancelled,
         due_at=clock.due_at,
-        elapsed_s=replace(clock, stopped_at=at).elapsed_s(at),
-        kept=kept,
+        warnings=clock.warnings,
+        elapsed_s=clock.elapsed_s,
+        kept=clock.verdict,
+        fires=clock.fires,
     )
-    return [*breached, New(stopped, occurred_at=at)]
 
 
-def fire(clock: Clock, mark: datetime) -> list[New]:
-    """What the clock owes for all time up to `mark` and has not said yet."""
-    if clock.stopped_at is not None or clock.breached:
-        return []
-    said = []
-    if not clock.warned and clock.warn_at <= mark:
-        said.append(warn(clock))
-    if clock.due_at <= mark:
-        said.append(breach(clock))
-    return said
-
-
-def warn(clock: Clock) -> New:
-    """The warning, at the moment it was due."""
-    percent = round(100 * (clock.warn_at - clock.started_at) / (clock.due_at - clock.started_at))
-    warned = ClockWarned(clock=clock.kind, episode=clock.episode, percent=percent, due_at=clock.due_at)
-    return New(warned, occurred_at=clock.warn_at, id=_obligation(clock, "warned"))
-
-
-def breach(clock: Clock) -> New:
-    """The breach, at the due time. Its id is made of the obligation alone: timer and late stop cannot both write it."""
-    breached = ClockBreached(clock=clock.kind, episode=clock.episode, promise=clock.promise, due_at=clock.due_at)
-    return New(breached, occurred_at=clock.due_at, id=_obligation(clock, "breached"))
-
-
-def _obligation(clock: Clock, what: str) -> str:
-    return str(uuid5(NAMESPACE, f"{clock.case_id}/{clock.kind}/{clock.episode}/{what}"))
-
-
-def started(case_id: str, data: ClockStarted, at: datetime) -> Clock:
-    """The clock the event started."""
+def restored(clock: Clock | None, key: Key, told: ClockAccount) -> Clock:
+    """The clock after all about it was told anew; what was ever warned of and called breached stays so."""
+    kind, episode, turn = key
     return Clock(
-        case_id,
-        data.clock,
-        data.episode,
-        data.promise,
-        data.calendar,
-        data.target_s,
-        at,
-        data.warn_at,
-        data.due_at,
+        kind,
+        episode,
+        turn,
+        told.started_at.astimezone(UTC),
+        tuple(Span(s.since.astimezone(UTC), s.promise, s.calendar, s.target_s) for s in told.spans),
+        tuple(Pause(p.since, p.until, p.reason) for p in told.pauses),
+        told.owner,
+        told.ended_at,
+        told.cancelled,
+        told.due_at,
+        told.warnings,
+        fires=told.fires,
+        warned=clock.warned if clock is not None else frozenset(),
+        breached_at=told.due_at if told.kept is False else None,
+        breach_said=clock.breach_said if clock is not None else False,
+        kept=told.kept if told.ended_at is not None else None,
+        elapsed_s=told.elapsed_s,
     )
-
-
-def advance(clock: Clock, data: ClockWarned | ClockBreached | ClockStopped, at: datetime) -> Clock:
-    """The clock after one more of its events."""
-    match data:
-        case ClockWarned():
-            return replace(clock, warned=True)
-        case ClockBreached():
-            return replace(clock, breached=True)
-        case ClockStopped():
-            return replace(clock, stopped_at=at, stopped_kept=data.kept)

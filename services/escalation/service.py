@@ -34,7 +34,7 @@ STANDARD_PROMISE = PromisePublished(
         for clock, targets in _TARGETS_S.items()
         for priority, target_s in targets.items()
     ),
-    warn_percent=75,
+    warnings=(50, 75, 90),
 )
 
 STANDARD_LADDER = LadderPublished(version=1, unit_id="escalation", on_breach=(ClockKind.RESOLUTION,))

@@ -105,24 +105,31 @@ async def fold_inline(conn: Connection, view: View[R], table: str, events: Seque
     await rows.save(conn, view, table, kept, gone)
 
 
-async def remember(conn: Connection, events: Sequence[Recorded[Any]], over: bool = False) -> None:
+async def remember(
+    conn: Connection, events: Sequence[Recorded[Any]], over: bool = False, table: str = "history"
+) -> None:
     """Add events to `history`; with `over` those that are there already stay as they are."""
     added = [_history_values(event) for event in events]
     if over:
         slots = ", ".join(f"${i}" for i in range(1, len(_HISTORY) + 1))
         await conn.executemany(
-            f"insert into history ({', '.join(_HISTORY)}) values ({slots}) on conflict do nothing", added
+            f"insert into {table} ({', '.join(_HISTORY)}) values ({slots}) on conflict do nothing", added
         )
     else:
-        await conn.copy_records_to_table("history", columns=_HISTORY, records=added)
+        await conn.copy_records_to_table(table, columns=_HISTORY, records=added)
 
 
 async def history(
-    conn: Connection, topic: str, subjects: Sequence[str], vocabulary: Vocabulary, types: Iterable[str] | None = None
+    conn: Connection,
+    topic: str,
+    subjects: Sequence[str],
+    vocabulary: Vocabulary,
+    types: Iterable[str] | None = None,
+    table: str = "history",
 ) -> dict[str, list[Recorded[Any]]]:
     """Subject → its events of these types (None: all), in the order of `Recorded.key`."""
     found = await conn.fetch(
-        "select * from history where topic = $1 and subject = any($2) order by subject, key", topic, subjects
+        f"select * from {table} where topic = $1 and subject = any($2) order by subject, key", topic, subjects
     )
     wanted = None if types is None else frozenset(types)
     events: dict[str, list[Recorded[Any]]] = {subject: [] for subject in subjects}

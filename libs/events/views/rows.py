@@ -45,8 +45,10 @@ create table if not exists {schema}.history (
     data           text not null,
     primary key (topic, subject, key)
 );
+create table if not exists {schema}.past (like {schema}.history including all);
 """
-"""`view` says which table holds a view's active version. `history` holds every event any view of the service reads."""
+"""`view` says which table holds a view's active version. `history` holds every event any view of the service reads,
+`past` every event that reactors of the service read and keep."""
 
 
 class Outdated(CasewalkError):

@@ -1,4 +1,6 @@
-"""A case's clocks, read from its stream."""
+"""A case's clocks, and where every minute of them went."""
+
+from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated
@@ -6,49 +8,104 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import AwareDatetime, Field
 
-from events.case import ClockKind
+from events.case import Category, ClockKind
 from events.operations import Role
-from services.escalation.clocks import Clock, ClockState
+from services.escalation import calendars
+from services.escalation.clocks import Clock, ClockState, Times
 from services.escalation.decide.case import FOLD
+from services.escalation.holidays import tzdata_version
+from services.escalation.views.calendars import timetable_of
 from services.web import Answer, Caller, CaseId, Door
+
+SEGMENTS = 400
+"""As many are told; those before are summed up."""
+
+
+class WarningAnswer(Answer):
+    percent: int
+    at: AwareDatetime
+
+
+class SegmentAnswer(Answer):
+    since: AwareDatetime
+    until: AwareDatetime
+    counted: bool
+    why: str = Field(description="`working time`, `outside working hours`, `holiday`, `exception`, `paused: …`.")
+    seconds: float
+    promise: str | None = Field(description="The version that held then: id@version.")
+    calendar: str | None = Field(description="The version that held then; null: all time counts.")
 
 
 class ClockAnswer(Answer):
     clock: ClockKind
     episode: int
+    turn: int = Field(description="1, 2, 3 … within the episode where a kind repeats in it, else 0.")
+    owner: str | None = Field(description="Whose time it is, for an ownership clock.")
     state: ClockState
-    promise: str = Field(description="The version that applies: id@version.")
-    calendar: str = Field(description="id@version.")
+    promise: str | None = Field(description="The version that applies: id@version; null where nothing is promised.")
+    calendar: str | None = Field(description="id@version.")
     started_at: AwareDatetime
-    warn_at: AwareDatetime
-    due_at: AwareDatetime
+    due_at: AwareDatetime | None = Field(description="Null while it is paused, or where nothing is promised.")
+    warnings: list[WarningAnswer] = Field(description="Those to come.")
     stopped_at: AwareDatetime | None
-    target_s: int
+    target_s: int | None
     elapsed_s: int = Field(description="Up to the stop, or to now.")
-    remaining_s: int = Field(description="Of the target; never below 0.")
-    kept: bool | None = Field(description="Whether the promise was kept; null while that is open.")
+    remaining_s: int | None = Field(description="Of the target; never below 0.")
+    kept: bool | None = Field(description="Whether the promise was kept; null while that is open, or without one.")
+    segments: list[SegmentAnswer] = Field(description="Every moment from the start to the stop, or to now, once.")
 
 
 class Clocks(Answer):
     items: list[ClockAnswer]
+    promises: list[str] = Field(description="What the case is judged by, in the order of asking: id@version.")
+    tzdata: str | None = Field(description="The version of the time zone data that was reckoned with.")
 
 
-def _clock(clock: Clock, now: datetime) -> ClockAnswer:
+def _clock(clock: Clock, times: Times, now: datetime) -> ClockAnswer:
+    span = clock.span
     return ClockAnswer(
         clock=clock.kind,
         episode=clock.episode,
+        turn=clock.turn,
+        owner=clock.owner,
         state=clock.state,
-        promise=clock.promise,
-        calendar=clock.calendar,
+        promise=span.promise,
+        calendar=span.calendar,
         started_at=clock.started_at,
-        warn_at=clock.warn_at,
         due_at=clock.due_at,
-        stopped_at=clock.stopped_at,
-        target_s=clock.target_s,
-        elapsed_s=clock.elapsed_s(now),
-        remaining_s=clock.remaining_s(now),
-        kept=clock.kept,
+        warnings=[WarningAnswer(percent=warning.percent, at=warning.at) for warning in clock.warnings],
+        stopped_at=clock.ended_at,
+        target_s=span.target_s,
+        elapsed_s=times.elapsed_s(clock, now) if clock.elapsed_s is None else clock.elapsed_s,
+        remaining_s=times.remaining_s(clock, now),
+        kept=clock.verdict,
+        segments=list(_segments(clock, times, now))[-SEGMENTS:],
     )
+
+
+def _segments(clock: Clock, times: Times, now: datetime) -> list[SegmentAnswer]:
+    """Why each moment counted or did not, by what held then."""
+    end = clock.ended_at or now
+    pauses = [(pause.since, pause.until) for pause in clock.pauses]
+    reasons: list[tuple[datetime, Category]] = [(pause.since, pause.reason) for pause in clock.pauses]
+    told: list[SegmentAnswer] = []
+    for i, span in enumerate(clock.spans):
+        until = end if i + 1 == len(clock.spans) else min(end, clock.spans[i + 1].since)
+        for piece in calendars.segments(times.timetable(span), max(span.since, clock.started_at), until, pauses):
+            paused = piece.why == calendars.Why.PAUSED
+            reason = max((one for one in reasons if one[0] <= piece.since), default=None) if paused else None
+            told.append(
+                SegmentAnswer(
+                    since=piece.since,
+                    until=piece.until,
+                    counted=piece.counted,
+                    why=piece.why if reason is None else f"paused: {reason[1].replace('_', ' ')}",
+                    seconds=piece.seconds,
+                    promise=span.promise,
+                    calendar=span.calendar,
+                )
+            )
+    return told
 
 
 def add(router: APIRouter, door: Door) -> None:
@@ -59,12 +116,18 @@ def add(router: APIRouter, door: Door) -> None:
     async def clocks(
         case: Annotated[CaseId, Query(description="The case id.")], response: Response, caller: Annotated[Caller, reads]
     ) -> Clocks:
-        """Every clock the case ever had, by episode: what was promised, how much time is left, whether it was kept.
+        """Every clock the case ever had, by episode: what was promised, how much time is left, whether it was kept,
+        and where every minute of it went.
 
         A case without clocks, or without existence, has none: the list is empty.
         """
         state, version = await host.store.state(FOLD(case))
-        now = await host.database.readers.fetchval("select clock_timestamp()")
         response.headers["ETag"] = f'"{version}"'
-        ordered = sorted(state.clocks, key=lambda clock: (clock.episode, clock.kind))
-        return Clocks(items=[_clock(clock, now) for clock in ordered])
+        async with host.database.readers.acquire() as conn:
+            now = await conn.fetchval("select clock_timestamp()")
+            tzdata = tzdata_version()
+            refs = {span.calendar for clock in state.clocks.values() for span in clock.spans if span.calendar}
+            times = Times({ref: await timetable_of(conn, ref) for ref in sorted(refs)}, tzdata)
+        ordered = sorted(state.clocks.values(), key=lambda clock: (clock.episode, clock.kind, clock.turn))
+        items = [_clock(clock, times, now) for clock in ordered]
+        return Clocks(items=items, promises=list(state.promises), tzdata=tzdata)

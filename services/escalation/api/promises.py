@@ -3,16 +3,16 @@
 from functools import partial
 from typing import Annotated
 
-import sqlalchemy as sa
 from fastapi import APIRouter, Response
 from pydantic import ConfigDict, Field, JsonValue, StringConstraints
 
-from events.case import ClockKind, Priority
+from events.case import Category, ClockKind, Priority
 from events.database import Connection
 from events.errors import Unknown
-from events.event import Label
-from events.operations import PromisePublished, PromiseTarget, Role
+from events.event import Label, Ref
+from events.operations import PromiseKind, PromisePublished, Role
 from services.escalation.api.configuration import ConfigId
+from services.escalation.clocks import percents_of
 from services.escalation.decide import promises as decide
 from services.escalation.decide.configuration import PROMISE
 from services.escalation.views import calendars
@@ -22,7 +22,7 @@ from services.web import Answer, Caller, Door, Order, written
 _PROMISE: dict[str, JsonValue] = {
     "name": "Standard",
     "calendar": "always",
-    "warn_percent": 75,
+    "warnings": [50, 75, 90],
     "targets": [
         {"clock": clock, "priority": priority, "target_s": hours * 3600}
         for clock, targets in {
@@ -34,14 +34,40 @@ _PROMISE: dict[str, JsonValue] = {
 }
 
 
+Percent = Annotated[int, Field(ge=1, le=99)]
+
+
 class Target(Order):
     clock: ClockKind
     priority: Priority
-    target_s: int = Field(ge=1, le=366 * 86_400, description="Seconds the clock may run.")
+    target_s: int = Field(ge=1, le=366 * 86_400, description="Seconds of working time the clock may use.")
+    tier: Ref | None = Field(default=None, description="Only for customers of this tier.")
+    market: Ref | None = Field(default=None, description="Only in this market.")
+
+
+class CasesOrder(Order):
+    """Which cases; an empty list means every one."""
+
+    channels: tuple[Ref, ...] = Field(default=(), max_length=100)
+    markets: tuple[Ref, ...] = Field(default=(), max_length=100)
+    languages: tuple[Ref, ...] = Field(default=(), max_length=100)
+    journeys: tuple[Ref, ...] = Field(default=(), max_length=100)
+    priorities: tuple[Priority, ...] = Field(default=(), max_length=4)
+    tiers: tuple[Ref, ...] = Field(default=(), max_length=100)
+
+
+class PauseOrder(Order):
+    """In which categories these clocks do not count."""
+
+    clocks: tuple[ClockKind, ...] = Field(min_length=1, max_length=7)
+    categories: tuple[Category, ...] = Field(
+        default=(), max_length=7, description="`waiting_customer`, `waiting_partner`, `waiting_internal`; none: never."
+    )
+    when: CasesOrder = CasesOrder()
 
 
 class PromiseOrder(Order):
-    """One target for every clock and priority."""
+    """For every clock that it names, a target for every priority."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_PROMISE]})
 
@@ -49,17 +75,27 @@ class PromiseOrder(Order):
     calendar: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = Field(
         default="always", description="The calendar's id; its latest version is pinned."
     )
-    targets: tuple[Target, ...] = Field(min_length=1, max_length=100)
-    warn_percent: int = Field(default=75, ge=1, le=99, description="When to warn, in percent of a target.")
+    targets: tuple[Target, ...] = Field(min_length=1, max_length=500)
+    warnings: tuple[Percent, ...] = Field(
+        default=(50, 75, 90), max_length=9, description="When to warn, in percent of a target's working time, rising."
+    )
+    kind: PromiseKind = Field(
+        default=PromiseKind.CUSTOMER,
+        description="`customer`, or about ownership clocks: `internal` between units, `partner` as in a contract.",
+    )
+    start: CasesOrder = Field(default=CasesOrder(), description="Which cases it is made to.")
+    stop: CasesOrder | None = Field(default=None, description="Which of them it is not made to, or no longer.")
+    pauses: tuple[PauseOrder, ...] = Field(
+        default=(), max_length=50, description="What stops a clock; a clock no pause names keeps its kind's own way."
+    )
 
 
-class PromiseAnswer(Answer):
+class PromiseAnswer(PromiseOrder):
+    model_config = ConfigDict(extra="ignore")
+
     promise_id: str
     version: int
-    name: str
     calendar: str = Field(description="id@version.")
-    targets: tuple[Target, ...]
-    warn_percent: int
 
 
 class Promises(Answer):
@@ -67,7 +103,8 @@ class Promises(Answer):
 
 
 def _promise(promise_id: str, content: PromisePublished) -> PromiseAnswer:
-    return PromiseAnswer(promise_id=promise_id, **content.model_dump())
+    warnings = percents_of(content)
+    return PromiseAnswer(promise_id=promise_id, **content.model_dump() | {"warnings": warnings})
 
 
 def add(router: APIRouter, door: Door) -> None:
@@ -76,10 +113,11 @@ def add(router: APIRouter, door: Door) -> None:
 
     @router.get("/v1/promises", summary="The promises")
     async def promises(caller: Annotated[Caller, reads]) -> Promises:
-        """The version in force of every promise. Clocks follow `standard`."""
-        rows = [views.PROMISES.decode(row) for row in await host.database.rows(sa.select(views.PROMISES.table))]
-        ordered = sorted(rows, key=lambda row: row.promise_id)
-        return Promises(items=[_promise(row.promise_id, row.content) for row in ordered])
+        """The version in force of every promise, in the order in which a case is asked whether they apply to it: those
+        made to fewer cases first. A clock follows the first one that is about its kind."""
+        async with host.database.readers.acquire() as conn:
+            found = decide.in_order(await views.promises_in_force(conn))
+        return Promises(items=[_promise(one.ref.rpartition("@")[0], one.content) for one in found])
 
     @router.get("/v1/promises/{promise_id}", summary="One promise")
     async def promise(promise_id: ConfigId, response: Response, caller: Annotated[Caller, reads]) -> PromiseAnswer:
@@ -98,13 +136,7 @@ def add(router: APIRouter, door: Door) -> None:
 
         The same content again changes nothing.
         """
-        wanted = PromisePublished(
-            version=1,
-            name=order.name,
-            calendar=order.calendar,
-            targets=tuple(PromiseTarget(**target.model_dump()) for target in order.targets),
-            warn_percent=order.warn_percent,
-        )
+        wanted = PromisePublished.model_validate(order.model_dump() | {"version": 1})
 
         async def look(conn: Connection) -> str | None:
             return await calendars.calendar_in_force(conn, order.calendar)

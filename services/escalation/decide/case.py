@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
-from events.case import CaseEscalated, ClockBreached, ClockKind, ClockStarted, ClockStopped, ClockWarned
+from events.case import (
+    ClockBreached,
+    ClockCancelled,
+    ClockEvent,
+    ClockPaused,
+    ClockRestated,
+    ClockResumed,
+    ClockRetargeted,
+    ClockStarted,
+    ClockStopped,
+    ClockWarned,
+    PromisesPinned,
+)
 from events.event import CASES, CaseEvent, Recorded
 from events.store import Fold
 from services.escalation import clocks
-from services.escalation.clocks import Clock
-from services.escalation.decide.escalations import Escalation, escalated
+from services.escalation.clocks import Clock, Key, Pause, Span
+from services.escalation.decide.escalations import Escalation, all_escalations
+
+NO_CLOCKS: Mapping[Key, Clock] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,44 +33,82 @@ class Case:
     """A case as escalation knows it."""
 
     case_id: str
-    clocks: tuple[Clock, ...] = ()
+    promises: tuple[str, ...] = ()
+    """id@version: what it is judged by, in the order in which they are asked whether they apply."""
+    clocks: Mapping[Key, Clock] = field(default_factory=lambda: NO_CLOCKS)
     escalations: tuple[Escalation, ...] = ()
-    """At most one per episode, in order; all but the last have ended."""
+    """In order; all but the last have ended."""
 
     @property
     def escalation(self) -> Escalation | None:
         """The latest."""
         return self.escalations[-1] if self.escalations else None
 
-    def latest(self, kind: ClockKind) -> Clock | None:
+    def latest(self, kind: clocks.ClockKind) -> Clock | None:
         """The clock of the latest episode that has one of this kind."""
-        return max((c for c in self.clocks if c.kind is kind), key=lambda clock: clock.episode, default=None)
+        return max((c for c in self.clocks.values() if c.kind is kind), key=lambda clock: clock.key, default=None)
 
     @property
     def running(self) -> tuple[Clock, ...]:
-        return tuple(clock for clock in self.clocks if clock.stopped_at is None)
+        return tuple(clock for clock in self.clocks.values() if clock.running)
 
 
 def evolve(case: Case, event: Recorded[CaseEvent]) -> Case:
     """The case after one more event of escalation's own."""
-    escalation = escalated(case.escalation, event)
-    if escalation is not None:
-        before = case.escalations if isinstance(event.data, CaseEscalated) else case.escalations[:-1]
-        case = replace(case, escalations=(*before, escalation))
+    escalations = all_escalations(case.escalations, event)
+    if escalations != case.escalations:
+        case = replace(case, escalations=escalations)
     match event.data:
-        case ClockStarted() as data:
-            return replace(case, clocks=(*case.clocks, clocks.started(event.subject, data, event.occurred_at)))
-        case ClockWarned() | ClockBreached() | ClockStopped() as data:
-            which = (data.clock, data.episode)
-            return replace(
-                case,
-                clocks=tuple(
-                    clocks.advance(clock, data, event.occurred_at) if (clock.kind, clock.episode) == which else clock
-                    for clock in case.clocks
-                ),
-            )
+        case PromisesPinned(promises=promises):
+            return replace(case, promises=promises)
+        case ClockEvent() as data:
+            key = (data.clock, data.episode, data.turn)
+            clock = ticked(case.clocks.get(key), key, event)
+            return case if clock is None else replace(case, clocks=MappingProxyType({**case.clocks, key: clock}))
         case _:
             return case
+
+
+def ticked(clock: Clock | None, key: Key, event: Recorded[CaseEvent]) -> Clock | None:
+    """The clock after one more of its events."""
+    data, at = event.data, event.occurred_at
+    if isinstance(data, ClockStarted):
+        span = Span(at, data.promise, data.calendar, data.target_s)
+        return Clock(*key, at, (span,), (), data.owner, due_at=data.due_at, warnings=data.warnings, fires=data.fires)
+    if isinstance(data, ClockRestated):
+        return clocks.restored(clock, key, data.after)
+    if clock is None:
+        return None
+    match data:
+        case ClockPaused():
+            pause = Pause(at, None, data.reason)
+            return replace(clock, pauses=(*clock.pauses, pause), due_at=data.due_at, warnings=())
+        case ClockResumed():
+            pauses = (*clock.pauses[:-1], replace(clock.pauses[-1], until=at))
+            return replace(clock, pauses=pauses, due_at=data.due_at, warnings=data.warnings)
+        case ClockRetargeted():
+            spans = (*clock.spans, Span(at, data.promise, data.calendar, data.target_s))
+            return replace(clock, spans=spans, due_at=data.due_at, warnings=data.warnings)
+        case ClockWarned():
+            left = tuple(warning for warning in clock.warnings if warning.percent != data.percent)
+            return replace(clock, warnings=left, warned=clock.warned | {data.percent})
+        case ClockBreached():
+            return replace(clock, breached_at=data.due_at, breach_said=True, warnings=())
+        case ClockStopped() | ClockCancelled():
+            return _ended(clock, event)
+        case _:
+            return clock
+
+
+def _ended(clock: Clock, event: Recorded[CaseEvent]) -> Clock:
+    at, data = event.occurred_at, event.data
+    pauses = clock.pauses
+    if clock.paused:
+        pauses = (*pauses[:-1], replace(pauses[-1], until=at))
+    ended = replace(clock, pauses=pauses, ended_at=at, warnings=())
+    if isinstance(data, ClockStopped):
+        return replace(ended, due_at=data.due_at, kept=data.kept, elapsed_s=data.elapsed_s)
+    return replace(ended, cancelled=True)
 
 
 FOLD = Fold(CASES, Case, evolve)

@@ -1,86 +1,100 @@
-"""Clocks start and stop with what happens to the case."""
+"""Clocks follow what happens to the case: everything that was ever heard of it is judged anew with each new fact."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from events.case import CaseOpened, CaseReopened, CaseResolved, CaseTakenOver, ClockKind, MessageSent, Priority
+from events.case import (
+    CaseClassified,
+    CaseClosed,
+    CaseEscalated,
+    CaseHandedOver,
+    CaseOpened,
+    CaseQueued,
+    CaseReopened,
+    CaseResolved,
+    CaseTakenOver,
+    EscalationReturned,
+    MessageReceived,
+    MessageSent,
+    PartnerReturned,
+)
 from events.consume import Reactor
 from events.database import Connection
-from events.event import CaseEvent, Event, Recorded
+from events.event import CASES, CaseEvent, Recorded
 from events.store import New
 from events.timers import Timers
-from services.escalation import clocks
-from services.escalation.clocks import Promise
+from events.views import project
+from events.wire import VOCABULARY
+from services.escalation.clocks import Promise, Times
+from services.escalation.decide import clocks as decide
 from services.escalation.decide.case import FOLD, Case
-from services.escalation.views import promises
-from services.escalation.views.clocks import CLOCKS
+from services.escalation.decide.clocks import Rules
+from services.escalation.decide.promises import in_order
+from services.escalation.holidays import tzdata_version
+from services.escalation.views import calendars, clocks, promises
 
-STANDARD = "standard"
-"""The promise that applies to every case."""
-
-
-async def look(conn: Connection, events: Sequence[Recorded[CaseEvent]]) -> Promise | None:
-    """The promise in force now, which is when the clocks it is pinned to start."""
-    return await promises.promise_in_force(conn, STANDARD)
-
-
-def react(event: Recorded[CaseEvent], promise: Promise | None, now: datetime, case: Case) -> Sequence[Event | New]:
-    """Start and stop by event time."""
-    at = event.occurred_at
-    match event.data:
-        case CaseOpened() as data:
-            return _begin(case, promise, data.priority, 1, at)
-        case CaseTakenOver() as data:
-            return _begin(case, promise, data.priority, data.episode, at)
-        case MessageSent(visibility="public", automatic=False):
-            return [
-                new
-                for clock in case.running
-                if clock.kind is ClockKind.FIRST_RESPONSE
-                for new in clocks.stop(clock, at)
-            ]
-        case CaseResolved() as data:
-            return [new for clock in case.running if clock.episode <= data.episode for new in clocks.stop(clock, at)]
-        case CaseReopened() as data:
-            return _begin_again(case, data.episode, at)
-        case _:
-            return []
-
-
-def _begin(case: Case, promise: Promise | None, priority: Priority, episode: int, at: datetime) -> list[New]:
-    """Both clocks of a case that is ours from now on; without a promise there is nothing to keep."""
-    if promise is None:
-        return []
-    running = {clock.kind for clock in case.running}
-    return [
-        new for kind in ClockKind if kind not in running for new in clocks.start(promise, kind, priority, episode, at)
-    ]
-
-
-def _begin_again(case: Case, episode: int, at: datetime) -> list[New]:
-    """The resolution clock of the new episode. One that still runs goes on: nobody was given an answer."""
-    before = case.latest(ClockKind.RESOLUTION)
-    if before is None or before.stopped_at is None or before.episode >= episode:
-        return []
-    return [clocks.start_again(before, episode, at)]
-
-
-REACTOR = Reactor(
-    "escalation.clocks",
-    reads=(CaseOpened, CaseTakenOver, MessageSent, CaseResolved, CaseReopened),
-    fold=FOLD,
-    decide=react,
-    look=look,
+FACTS = (
+    CaseOpened,
+    CaseTakenOver,
+    CaseClassified,
+    MessageReceived,
+    MessageSent,
+    CaseResolved,
+    CaseReopened,
+    CaseClosed,
+    CaseQueued,
+    CaseHandedOver,
+    PartnerReturned,
+    CaseEscalated,
+    EscalationReturned,
 )
+"""What clocks go by."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    facts: Mapping[str, Sequence[Recorded[CaseEvent]]]
+    """Case id → all that was ever heard of it, in the order in which it happened."""
+    rules: Rules
+
+
+async def look(conn: Connection, events: Sequence[Recorded[CaseEvent]]) -> Looked:
+    """The cases' facts, and the versions that are in force now or pinned to one of them."""
+    case_ids = sorted({event.subject for event in events})
+    facts = await project.history(conn, CASES, case_ids, VOCABULARY, table="past")
+    return Looked(facts, await rules_for(conn, case_ids))
+
+
+async def rules_for(conn: Connection, case_ids: Sequence[str]) -> Rules:
+    """What these cases are judged by."""
+    in_force = in_order(await promises.promises_in_force(conn))
+    pinned = {ref for row in await clocks.rows_of(conn, case_ids) for ref in row.promises}
+    known = {promise.ref: promise for promise in in_force}
+    known |= await promises.promises_of(conn, pinned - set(known))
+    return Rules(in_force, known, await times_of(conn, known.values()))
+
+
+async def times_of(conn: Connection, of: Iterable[Promise]) -> Times:
+    """The calendars of these promises."""
+    refs = {promise.content.calendar for promise in of}
+    return Times({ref: await calendars.timetable_of(conn, ref) for ref in sorted(refs)}, tzdata_version())
+
+
+def react(event: Recorded[CaseEvent], looked: Looked, now: datetime, case: Case) -> Sequence[New]:
+    """What is to be said once this is known."""
+    return decide.judge(case, looked.facts[event.subject], looked.rules)
+
+
+REACTOR = Reactor("escalation.clocks", reads=FACTS, fold=FOLD, decide=react, look=look, keeps=True)
 
 
 def fire(mark: datetime, now: datetime, case: Case) -> list[New]:
     """Every warning and breach due at or before `mark`. The ladder follows when the breach comes back from the log."""
-    return [new for clock in case.clocks for new in clocks.fire(clock, mark)]
+    return decide.fire(mark, case)
 
 
-TIMERS = Timers(CLOCKS, FOLD, fire, waits_for=("intake",))
-"""Only intake's own record stops a clock: a partner's or the escalation unit's resolution stops it as `case.resolved`.
-That record keeps the time of what it follows from, and can come after the mark: a late fact, see `clocks.py`."""
+TIMERS = Timers(clocks.CLOCKS, FOLD, fire, waits_for=("intake", "router", "vendor"))
+"""Whose word can stop, pause or retarget a clock; escalation's own is in the case's stream before it is in the log."""

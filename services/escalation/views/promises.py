@@ -2,66 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from events.case import ClockKind, Priority
-from events.database import Connection
+import sqlalchemy as sa
+
+from events.database import Connection, fetch
 from events.event import Recorded
-from events.operations import PromisePublished, PromiseTarget
+from events.operations import PromisePublished
 from events.views import View
 from services.escalation.clocks import Promise
-from services.escalation.views.configuration import row_of, subject_id
+from services.escalation.views.configuration import subject_id, versions_of
 
 
 @dataclass(frozen=True, slots=True)
 class PromiseRow:
-    """`clocks`, `priorities` and `targets_s` go together, place by place."""
-
     subject: str
     promise_id: str
     version: int
-    name: str
-    calendar: str
-    warn_percent: int
-    clocks: tuple[str, ...]
-    priorities: tuple[str, ...]
-    targets_s: tuple[int, ...]
+    content: str
+    """The version as JSON."""
 
     @property
-    def content(self) -> PromisePublished:
-        """The version as it was published."""
-        rows = zip(self.clocks, self.priorities, self.targets_s, strict=True)
-        return PromisePublished(
-            version=self.version,
-            name=self.name,
-            calendar=self.calendar,
-            warn_percent=self.warn_percent,
-            targets=tuple(
-                PromiseTarget(clock=ClockKind(clock), priority=Priority(priority), target_s=target_s)
-                for clock, priority, target_s in rows
-            ),
-        )
+    def promise(self) -> Promise:
+        return Promise(f"{self.promise_id}@{self.version}", PromisePublished.model_validate_json(self.content))
 
 
 def fold_promise(row: PromiseRow | None, event: Recorded[PromisePublished]) -> PromiseRow:
-    data = event.data
-    return PromiseRow(
-        event.subject,
-        subject_id(event),
-        data.version,
-        data.name,
-        data.calendar,
-        data.warn_percent,
-        tuple(str(target.clock) for target in data.targets),
-        tuple(str(target.priority) for target in data.targets),
-        tuple(target.target_s for target in data.targets),
-    )
+    return PromiseRow(event.subject, subject_id(event), event.data.version, event.data.model_dump_json())
 
 
-PROMISES = View("promises", 1, PromiseRow, (PromisePublished,), fold_promise, inline=True)
+PROMISES = View("promises", 2, PromiseRow, (PromisePublished,), fold_promise, inline=True)
 
 
-async def promise_in_force(conn: Connection, promise_id: str) -> Promise | None:
-    """The latest version of the promise, if there is one."""
-    row = await row_of(conn, PROMISES, f"promise:{promise_id}")
-    return None if row is None else Promise(f"{promise_id}@{row.version}", row.content)
+async def promises_in_force(conn: Connection) -> list[Promise]:
+    """The latest version of every promise."""
+    return [PROMISES.decode(row).promise for row in await fetch(conn, sa.select(PROMISES.table))]
+
+
+async def promises_of(conn: Connection, refs: Iterable[str]) -> dict[str, Promise]:
+    """id@version → that version."""
+    found = await versions_of(conn, "promise", refs)
+    return {ref: Promise(ref, content) for ref, content in found.items() if isinstance(content, PromisePublished)}
