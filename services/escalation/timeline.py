@@ -155,7 +155,7 @@ class Timeline:
             last = clock.pauses[-1] if clock.paused else None
             wanted = reason if reason in self._pauses(clock.kind) else None
             if last is not None and last.reason is not wanted:
-                clock = replace(clock, pauses=(*clock.pauses[:-1], replace(last, until=at)))
+                clock = _resumed(clock, at)
                 self._put(clock)
             may = wanted is not Category.WAITING_CUSTOMER or asked
             if wanted is not None and may and (last is None or last.reason is not wanted):
@@ -182,12 +182,15 @@ class Timeline:
         return pauses_of(None if promise is None else promise.content, kind, self.case)
 
 
+def _resumed(clock: Clock, at: datetime) -> Clock:
+    """A pause of no length was none."""
+    *before, last = clock.pauses
+    return replace(clock, pauses=(*before, replace(last, until=at)) if last.since < at else tuple(before))
+
+
 def _ended(clock: Clock, at: datetime) -> Clock:
     """A pause that lasts ends with the clock."""
-    pauses = clock.pauses
-    if clock.paused:
-        pauses = (*pauses[:-1], replace(pauses[-1], until=max(at, pauses[-1].since)))
-    return replace(clock, pauses=pauses, ended_at=at)
+    return replace(_resumed(clock, at) if clock.paused else clock, ended_at=at)
 
 
 def timeline(case_id: str, facts: Sequence[Recorded[CaseEvent]], promises: Sequence[Promise]) -> Timeline:

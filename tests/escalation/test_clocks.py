@@ -1,314 +1,417 @@
-"""Clocks: what starts and stops them, what fires, and that the verdict goes by event time."""
+"""Clocks: what starts, pauses and stops them, what fires, and that the verdict goes by event time."""
 
 from datetime import datetime, timedelta
 
+import pytest
 from hypothesis import given as for_all
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from events.case import (
+    CaseClassified,
+    CaseClosed,
+    CaseHandedOver,
     CaseOpened,
+    CaseQueued,
     CaseReopened,
     CaseResolved,
     CaseTakenOver,
+    Category,
     ClockBreached,
+    ClockCancelled,
     ClockKind,
+    ClockPaused,
+    ClockRestated,
+    ClockResumed,
+    ClockRetargeted,
     ClockStarted,
     ClockStopped,
     ClockWarned,
+    MessageReceived,
     MessageSent,
     Priority,
+    PromisesPinned,
+    UnitKind,
 )
-from events.store import New
-from events.testing import CASE_ID, START, Given, firing, folding, given, reacting
-from services.escalation import clocks
-from services.escalation.clocks import Clock, ClockState, Promise
-from services.escalation.decide.case import FOLD, Case
-from services.escalation.react.clocks import REACTOR, TIMERS
-from services.escalation.service import STANDARD_PROMISE
+from events.testing import CASE_ID, START, folding
+from services.escalation.clocks import ClockState, Times, obligation
 from services.escalation.views.clocks import CLOCKS, CaseClocks
+from tests.escalation.hearing import HOUR, MINUTE, TIMETABLES, Hearing, every, local, opened, promise
 from tests.given import an
 
-PROMISE = Promise("standard@1", STANDARD_PROMISE)
-HOUR = timedelta(hours=1)
-
-FIRST = ClockStarted(
-    clock=ClockKind.FIRST_RESPONSE,
-    episode=1,
-    promise="standard@1",
-    calendar="always@1",
-    target_s=3600,
-    warn_at=START + timedelta(minutes=45),
-    due_at=START + HOUR,
+FIRST, NEXT, UPDATE = ClockKind.FIRST_RESPONSE, ClockKind.NEXT_RESPONSE, ClockKind.PERIODIC_UPDATE
+HANDLING, WAIT, RESOLUTION, OWNERSHIP = (
+    ClockKind.HANDLING,
+    ClockKind.REQUESTER_WAIT,
+    ClockKind.RESOLUTION,
+    ClockKind.OWNERSHIP,
 )
-RESOLUTION = ClockStarted(
-    clock=ClockKind.RESOLUTION,
-    episode=1,
-    promise="standard@1",
-    calendar="always@1",
-    target_s=8 * 3600,
-    warn_at=START + 6 * HOUR,
-    due_at=START + 8 * HOUR,
-)
-BOTH = ((FIRST, START), (RESOLUTION, START))
+ANSWER = an(MessageSent, visibility="public", automatic=False, waits_for=None)
+QUESTION = an(MessageSent, visibility="public", automatic=False, waits_for="customer")
+NOTE = an(MessageSent, visibility="internal", waits_for=None)
+CONTACT = an(MessageReceived)
+RESOLVED = an(CaseResolved, episode=1)
+TIMES = Times(TIMETABLES)
 
 
-def stopped(kind: ClockKind, elapsed_s: int, kept: bool, episode: int = 1) -> ClockStopped:
-    target = FIRST if kind is ClockKind.FIRST_RESPONSE else RESOLUTION
-    return ClockStopped(
-        clock=kind, episode=episode, promise="standard@1", due_at=target.due_at, elapsed_s=elapsed_s, kept=kept
-    )
+# ------------------------------------------------------------------------------------------------- start and stop
 
 
-def breached(started: ClockStarted) -> ClockBreached:
-    return ClockBreached(clock=started.clock, episode=started.episode, promise=started.promise, due_at=started.due_at)
+def test_an_opened_case_pins_the_promises_and_starts_its_clocks_when_the_customer_came_in() -> None:
+    case = opened()
+    assert case.events(PromisesPinned) == [PromisesPinned(promises=("standard@1",), reason="the case came in")]
+    assert [one.data.clock for one in case.said if isinstance(one.data, ClockStarted)] == [
+        FIRST,
+        HANDLING,
+        WAIT,
+        RESOLUTION,
+    ]
+    assert {one.occurred_at for one in case.said} == {START}
+    first, resolution = case.clock(FIRST), case.clock(RESOLUTION)
+    assert (first.due_at, resolution.due_at) == (START + HOUR, START + 8 * HOUR)
+    assert [warning.at for warning in first.warnings] == [START + m * MINUTE for m in (30, 45, 54)]
 
 
-# --------------------------------------------------------------------------------------------------- start and stop
-
-
-def test_an_opened_case_gets_a_clock_for_the_first_response_and_one_for_the_resolution() -> None:
-    opened = an(CaseOpened, priority=Priority.HIGH)
-    reacting(REACTOR).to((opened, START), looked=PROMISE).then(
-        New(FIRST, occurred_at=START), New(RESOLUTION, occurred_at=START)
-    )
-
-
-def test_a_clock_starts_when_the_customer_came_in_not_when_we_heard_of_it() -> None:
-    opened = an(CaseOpened, priority=Priority.HIGH)
-    decided = reacting(REACTOR).to((opened, START), looked=PROMISE, now=START + 9 * HOUR)
-    decided.then(New(FIRST, occurred_at=START), New(RESOLUTION, occurred_at=START))
-
-
-def test_the_target_goes_by_the_case_priority() -> None:
-    opened = an(CaseOpened, priority=Priority.URGENT)
-    started = reacting(REACTOR).to(opened, looked=PROMISE).events
-    assert [event.target_s for event in started if isinstance(event, ClockStarted)] == [15 * 60, 4 * 3600]
+def test_times_exist_before_targets() -> None:
+    case = opened(promises=()).hear(ANSWER, START + HOUR).hear(RESOLVED, START + 2 * HOUR)
+    assert (case.clock(FIRST).elapsed_s, case.clock(FIRST).verdict) == (3600, None)
+    assert case.clock(RESOLUTION).elapsed_s == 7200
+    assert case.fire(START + 100 * HOUR).last == []
 
 
 def test_a_taken_over_case_gets_the_clocks_of_its_episode() -> None:
-    taken_over = an(CaseTakenOver, episode=3, priority=Priority.HIGH)
-    started = reacting(REACTOR).to(taken_over, looked=PROMISE).events
-    assert [(event.clock, event.episode) for event in started if isinstance(event, ClockStarted)] == [
-        (ClockKind.FIRST_RESPONSE, 3),
-        (ClockKind.RESOLUTION, 3),
-    ]
+    case = Hearing().hear(an(CaseTakenOver, episode=3, priority=Priority.HIGH), START)
+    assert {(kind, episode) for kind, episode, _ in case.case.clocks} == {
+        (kind, 3) for kind in (FIRST, HANDLING, WAIT, RESOLUTION)
+    }
 
 
-def test_where_nothing_is_promised_no_clock_runs() -> None:
-    reacting(REACTOR).to(an(CaseOpened), looked=None).nothing()
-
-
-def test_a_public_answer_by_a_person_stops_the_first_response() -> None:
-    answer = an(MessageSent, visibility="public", automatic=False)
-    at = START + timedelta(seconds=90.9)
-    reacting(REACTOR, *BOTH).to((answer, at), looked=PROMISE).then(
-        New(stopped(ClockKind.FIRST_RESPONSE, 90, kept=True), occurred_at=at)
-    )
-
-
-def test_an_internal_note_is_no_first_response() -> None:
-    note = an(MessageSent, visibility="internal", automatic=False, waits_for=None)
-    reacting(REACTOR, *BOTH).to(note, looked=PROMISE).nothing()
-
-
-def test_an_automatic_acknowledgement_is_no_first_response() -> None:
-    reacting(REACTOR, *BOTH).to(an(MessageSent, automatic=True), looked=PROMISE).nothing()
-
-
-def test_a_second_answer_stops_nothing() -> None:
-    answered = (stopped(ClockKind.FIRST_RESPONSE, 60, kept=True), START + timedelta(minutes=1))
-    reacting(REACTOR, *BOTH, answered).to(an(MessageSent), looked=PROMISE).nothing()
+def test_the_first_response_is_the_first_public_answer_by_a_person() -> None:
+    case = opened().hear(NOTE, START + MINUTE).hear(an(MessageSent, automatic=True, waits_for=None), START + 2 * MINUTE)
+    assert case.clock(FIRST).running
+    case.hear(ANSWER, START + timedelta(seconds=200.9))
+    assert (case.clock(FIRST).elapsed_s, case.clock(FIRST).verdict) == (200, True)
+    assert case.hear(ANSWER, START + 3 * HOUR).clock(FIRST).elapsed_s == 200
 
 
 def test_the_resolution_is_also_the_first_response_when_there_was_none() -> None:
-    at = START + timedelta(minutes=30)
-    reacting(REACTOR, *BOTH).to((an(CaseResolved), at), looked=PROMISE).then(
-        New(stopped(ClockKind.FIRST_RESPONSE, 1800, kept=True), occurred_at=at),
-        New(stopped(ClockKind.RESOLUTION, 1800, kept=True), occurred_at=at),
-    )
+    case = opened().hear(RESOLVED, START + HOUR / 2)
+    assert (case.clock(FIRST).verdict, case.clock(RESOLUTION).verdict) == (True, True)
+    assert case.case.running == ()
 
 
-def test_what_happens_exactly_at_the_due_time_is_in_time() -> None:
-    at = FIRST.due_at
-    reacting(REACTOR, *BOTH).to((an(MessageSent), at), looked=PROMISE).then(
-        New(stopped(ClockKind.FIRST_RESPONSE, 3600, kept=True), occurred_at=at)
-    )
+def test_the_next_response_runs_from_the_oldest_unanswered_message_once_per_turn() -> None:
+    case = opened().hear(ANSWER, START + MINUTE).hear(CONTACT, START + HOUR).hear(CONTACT, START + 2 * HOUR)
+    assert case.clock(NEXT, turn=1).started_at == START + HOUR
+    case.hear(ANSWER, START + 3 * HOUR).hear(CONTACT, START + 4 * HOUR)
+    assert case.clock(NEXT, turn=1).elapsed_s == 7200
+    assert case.clock(NEXT, turn=2).started_at == START + 4 * HOUR
 
 
-def test_a_late_answer_breaches_its_clock_although_the_timer_has_not_fired() -> None:
-    at = START + 2 * HOUR
-    reacting(REACTOR, *BOTH).to((an(MessageSent), at), looked=PROMISE).then(
-        New(breached(FIRST), occurred_at=FIRST.due_at, id=breach_id(FIRST)),
-        New(stopped(ClockKind.FIRST_RESPONSE, 7200, kept=False), occurred_at=at),
-    )
+def test_the_periodic_update_runs_from_one_public_message_to_the_next() -> None:
+    case = opened(promises=[promise("standard@1", targets=every(UPDATE, 24))])
+    case.hear(ANSWER, START + HOUR).hear(NOTE, START + 2 * HOUR).hear(ANSWER, START + 30 * HOUR)
+    assert (case.clock(UPDATE, turn=1).verdict, case.clock(UPDATE, turn=1).elapsed_s) == (False, 29 * 3600)
+    assert case.clock(UPDATE, turn=2).due_at == START + 54 * HOUR
 
 
-def test_a_fact_that_comes_after_the_breach_but_happened_before_it_keeps_the_promise() -> None:
-    at = START + timedelta(minutes=10)
-    told = reacting(REACTOR, *BOTH, (breached(FIRST), FIRST.due_at)).to((an(MessageSent), at), looked=PROMISE)
-    told.then(New(stopped(ClockKind.FIRST_RESPONSE, 600, kept=True), occurred_at=at))
-    clock = told.after.state.clocks[0]
-    assert (clock.state, clock.kept) == (ClockState.STOPPED, True)
+def test_a_thanks_after_the_resolution_starts_nothing_until_the_case_is_reopened() -> None:
+    case = opened().hear(ANSWER, START + MINUTE).hear(RESOLVED, START + HOUR).hear(CONTACT, START + 2 * HOUR)
+    assert case.case.running == ()
+    case.hear(an(CaseReopened, episode=2), START + 3 * HOUR)
+    assert case.clock(NEXT, 2, 1).started_at == START + 2 * HOUR
+    assert case.clock(RESOLUTION, 2).started_at == START + 3 * HOUR
 
 
-def test_an_answer_before_the_clock_started_took_no_time() -> None:
-    at = START - HOUR
-    reacting(REACTOR, *BOTH).to((an(MessageSent), at), looked=PROMISE).then(
-        New(stopped(ClockKind.FIRST_RESPONSE, 0, kept=True), occurred_at=at)
-    )
+def test_a_case_reopened_after_a_breach_gets_a_clock_of_its_own_and_keeps_the_verdict() -> None:
+    case = opened().hear(RESOLVED, START + 9 * HOUR).hear(an(CaseReopened, episode=2), START + 10 * HOUR)
+    assert case.clock(RESOLUTION).verdict is False
+    assert case.clock(RESOLUTION, 2).due_at == START + 18 * HOUR
 
 
-# ----------------------------------------------------------------------------------------------------------- reopening
+def test_ownership_is_counted_per_unit_and_partner_and_judged_by_their_own_agreements() -> None:
+    internal = promise("between-units@1", kind="internal", targets=every(OWNERSHIP, 2))
+    partner = promise("contract@1", kind="partner", targets=every(OWNERSHIP, 4))
+    case = opened(promises=[internal, partner])
+    case.hear(an(CaseQueued, unit_id="care-de", unit_kind=UnitKind.FRONT_END), START + MINUTE)
+    case.hear(an(CaseHandedOver, partner_id="acme"), START + 3 * HOUR).hear(RESOLVED, START + 6 * HOUR)
+    ours, theirs = case.clock(OWNERSHIP, turn=1), case.clock(OWNERSHIP, turn=2)
+    assert (ours.owner, ours.span.promise, ours.verdict) == ("care-de", "between-units@1", False)
+    assert (theirs.owner, theirs.span.promise, theirs.verdict) == ("acme", "contract@1", True)
 
 
-def test_a_reopened_case_gets_a_resolution_clock_of_the_promise_it_had() -> None:
-    resolved = (stopped(ClockKind.RESOLUTION, 60, kept=True), START + timedelta(minutes=1))
-    at = START + 24 * HOUR
-    again = RESOLUTION.model_copy(update={"episode": 2, "warn_at": at + 6 * HOUR, "due_at": at + 8 * HOUR})
-    reacting(REACTOR, *BOTH, resolved).to((an(CaseReopened, episode=2), at), looked=PROMISE).then(
-        New(again, occurred_at=at)
-    )
+def test_a_case_closed_without_a_resolution_cancels_its_clocks() -> None:
+    case = opened().hear(an(CaseClosed, episode=1), START + HOUR / 2)
+    assert {clock.state for clock in case.case.clocks.values()} == {ClockState.CANCELLED}
+    assert len(case.events(ClockCancelled)) == 4
+    assert case.fire(START + 100 * HOUR).last == []
 
 
-def test_reopening_an_episode_whose_clock_runs_starts_no_second_one() -> None:
-    reacting(REACTOR, *BOTH).to(an(CaseReopened, episode=2), looked=PROMISE).nothing()
-    second = an(ClockStarted, episode=2)
-    reacting(REACTOR, second).to(an(CaseReopened, episode=2), looked=PROMISE).nothing()
+# ---------------------------------------------------------------------------------------------------------- pauses
 
 
-def test_a_resolution_of_an_earlier_episode_does_not_stop_a_later_clock() -> None:
-    second = an(ClockStarted, episode=2)
-    reacting(REACTOR, second).to(an(CaseResolved, episode=1), looked=PROMISE).nothing()
+def test_waiting_for_the_customer_pauses_only_the_clocks_that_say_so() -> None:
+    case = opened().hear(QUESTION, START + HOUR).hear(RESOLVED, START + 3 * HOUR)
+    assert case.clock(HANDLING).elapsed_s == case.clock(WAIT).elapsed_s == 3600
+    assert case.clock(RESOLUTION).elapsed_s == 3 * 3600
 
 
-# -------------------------------------------------------------------------------------------------------------- timers
+def test_waiting_for_a_partner_pauses_handling_and_not_the_requesters_wait() -> None:
+    case = opened().hear(an(CaseHandedOver), START + HOUR).hear(RESOLVED, START + 3 * HOUR)
+    assert (case.clock(HANDLING).elapsed_s, case.clock(WAIT).elapsed_s) == (3600, 3 * 3600)
 
 
-def breach_id(started: ClockStarted) -> str | None:
-    return clocks.breach(clocks.started(CASE_ID, started, START)).id
+def test_a_promise_says_itself_what_pauses_a_clock() -> None:
+    pausing = promise("standard@1", pauses=[{"clocks": [RESOLUTION], "categories": [Category.WAITING_CUSTOMER]}])
+    case = opened(promises=[pausing]).hear(QUESTION, START + HOUR)
+    assert (case.clock(RESOLUTION).state, case.clock(RESOLUTION).due_at) == (ClockState.PAUSED, None)
+    case.hear(CONTACT, START + 100 * HOUR)
+    assert case.clock(RESOLUTION).due_at == START + 107 * HOUR
+    (resumed,) = [event for event in case.last if isinstance(event, ClockResumed) and event.clock is RESOLUTION]
+    assert [warning.percent for warning in resumed.warnings] == [50, 75, 90]
 
 
-def test_nothing_fires_before_its_time() -> None:
-    firing(TIMERS, *BOTH).at(FIRST.warn_at - timedelta(microseconds=1)).nothing()
+def test_a_customers_message_resumes_at_its_own_time_however_late_it_is_heard() -> None:
+    case = opened().hear(QUESTION, START + HOUR).hear(NOTE, START + 9 * HOUR).hear(CONTACT, START + 2 * HOUR)
+    assert TIMES.elapsed_s(case.clock(HANDLING), START + 9 * HOUR) == 8 * 3600
 
 
-def test_a_clock_warns_at_its_percentage_as_of_that_moment() -> None:
-    warned = ClockWarned(clock=ClockKind.FIRST_RESPONSE, episode=1, percent=75, due_at=FIRST.due_at)
-    firing(TIMERS, *BOTH).at(FIRST.warn_at, now=FIRST.warn_at + timedelta(seconds=3)).then(
-        New(warned, occurred_at=FIRST.warn_at)
-    )
+def test_a_pause_for_the_customer_needs_a_recent_message_of_ours() -> None:
+    waiting = an(MessageSent, visibility="internal", waits_for="customer")
+    assert not opened().hear(waiting, START + HOUR).clock(HANDLING).paused
+    assert opened().hear(ANSWER, START + HOUR).hear(waiting, START + HOUR + 30 * MINUTE).clock(HANDLING).paused
+    assert not opened().hear(ANSWER, START).hear(waiting, START + 2 * HOUR).clock(HANDLING).paused
 
 
-def test_a_breach_occurs_at_the_due_time_whenever_it_is_noticed() -> None:
-    warned = (an(ClockWarned, clock=ClockKind.FIRST_RESPONSE, due_at=FIRST.due_at), FIRST.warn_at)
-    firing(TIMERS, *BOTH, warned).at(FIRST.due_at, now=FIRST.due_at + timedelta(minutes=3)).then(
-        New(breached(FIRST), occurred_at=FIRST.due_at)
-    )
+def test_minutes_of_a_pause_after_the_customer_came_in_are_measured() -> None:
+    case = opened().hear(an(CaseHandedOver), START + HOUR).hear(CONTACT, START + 2 * HOUR)
+    case.hear(RESOLVED, START + 5 * HOUR)
+    (stopped,) = [event for event in case.events(ClockStopped) if event.clock is HANDLING]
+    assert (stopped.elapsed_s, stopped.ignored_s) == (3600, 3 * 3600)
 
 
-def test_a_case_that_came_in_beyond_its_due_times_breaches_at_once() -> None:
-    firing(TIMERS, *BOTH).at(START + 100 * HOUR).then_types(ClockWarned, ClockBreached, ClockWarned, ClockBreached)
+def test_two_pauses_in_one_minute_are_two() -> None:
+    case = opened()
+    for s in (0, 20):
+        case.hear(QUESTION, START + HOUR + timedelta(seconds=s)).hear(CONTACT, START + HOUR + timedelta(seconds=s + 10))
+    assert len(case.clock(HANDLING).pauses) == 2
+    assert TIMES.elapsed_s(case.clock(HANDLING), START + HOUR + MINUTE) == 3600 + 40
 
 
-def test_a_stopped_clock_fires_no_more() -> None:
-    ends = [(stopped(kind, 60, kept=True), START + timedelta(minutes=1)) for kind in ClockKind]
-    firing(TIMERS, *BOTH, *ends).at(START + 100 * HOUR).nothing()
-
-
-def test_an_obligation_has_one_id_whoever_says_it() -> None:
-    by_timer = firing(TIMERS, (FIRST, START)).at(FIRST.due_at).items
-    by_late_stop = reacting(REACTOR, (FIRST, START)).to((an(MessageSent), START + 2 * HOUR), looked=PROMISE).items
-    (timer_id,) = [item.id for item in by_timer if isinstance(item.event, ClockBreached)]
-    (stop_id,) = [item.id for item in by_late_stop if isinstance(item.event, ClockBreached)]
-    assert timer_id == stop_id is not None
-
-
-moments = st.integers(min_value=0, max_value=3 * 3600 * 1_000_000).map(lambda us: START + timedelta(microseconds=us))
-
-
-@for_all(stop_at=moments, marks=st.lists(moments, max_size=4), heard_after=st.integers(0, 4))
-def test_the_verdict_goes_by_event_time_however_stop_and_timer_interleave(
-    stop_at: datetime, marks: list[datetime], heard_after: int
-) -> None:
-    """The answer is heard before, between or after the timers, which fire at ever later marks."""
-    case: Given[Case] = given(FOLD, (FIRST, START))
-    for turn, mark in enumerate([*sorted(marks), START + 4 * HOUR]):
-        if turn == min(heard_after, len(marks)):
-            now = max(stop_at, mark)
-            case = case.when(lambda now, state: clocks.stop(state.clocks[0], stop_at), now=now).after
-        case = case.when(lambda now, state, mark=mark: TIMERS.fire(mark, now, state), now=mark).after
-    clock = case.state.clocks[0]
-    ids = [event.id for event in case.events if isinstance(event.data, ClockBreached)]
-    in_time = stop_at <= FIRST.due_at
-    assert clock.kept is in_time
-    assert len(ids) <= 1
-    assert in_time or len(ids) == 1
-    assert sum(isinstance(event.data, ClockStopped) for event in case.events) == 1
-    assert clock.elapsed_s(START + 4 * HOUR) == (stop_at - START) // timedelta(seconds=1)
-    assert clock.remaining_s(START + 4 * HOUR) >= 0
-
-
-@for_all(
-    target_s=st.integers(1, 366 * 86_400),
-    percent=st.integers(1, 99),
-    priority=st.sampled_from(Priority),
-    kind=st.sampled_from(ClockKind),
+OFFICE = promise(
+    "office@1",
+    calendar="berlin@1",
+    targets=every(HANDLING, 8),
+    pauses=[{"clocks": [HANDLING], "categories": [Category.WAITING_CUSTOMER]}],
 )
-def test_a_clock_warns_after_its_percentage_of_any_target(
-    target_s: int, percent: int, priority: Priority, kind: ClockKind
+
+
+def test_a_pause_across_a_weekend_costs_only_working_time() -> None:
+    case = opened(local("2026-03-27 15:00"), [OFFICE]).hear(QUESTION, local("2026-03-27 16:00"))
+    case.hear(CONTACT, local("2026-03-30 10:00"))
+    assert case.clock(HANDLING).due_at == local("2026-03-30 17:00")
+
+
+def test_a_pause_that_begins_outside_hours_costs_nothing_until_they_begin() -> None:
+    case = opened(local("2026-03-30 15:00"), [OFFICE]).hear(QUESTION, local("2026-03-30 20:00"))
+    case.hear(CONTACT, local("2026-03-31 10:00"))
+    assert case.clock(HANDLING).due_at == local("2026-03-31 16:00")
+
+
+def test_a_customer_who_answers_at_night_resumes_the_clock_which_counts_from_the_morning_on() -> None:
+    case = opened(local("2026-03-30 09:00"), [OFFICE]).hear(QUESTION, local("2026-03-30 12:00"))
+    case.hear(CONTACT, local("2026-03-31 02:00"))
+    assert case.clock(HANDLING).due_at == local("2026-03-31 14:00")
+
+
+# --------------------------------------------------------------------------------------------------------- targets
+
+
+def test_a_raised_priority_counts_from_the_beginning_with_the_pauses() -> None:
+    case = opened(promises=[promise("standard@1", targets=(*every(RESOLUTION, 24)[:3], *every(RESOLUTION, 4)[3:]))])
+    assert case.clock(RESOLUTION).due_at == START + 24 * HOUR
+    case.hear(an(CaseClassified, priority=Priority.URGENT, tier=None, journey=None), START + 3 * HOUR)
+    assert case.clock(RESOLUTION).due_at == START + 4 * HOUR
+    (told,) = [event for event in case.last if isinstance(event, ClockRetargeted)]
+    assert (told.target_s, [warning.percent for warning in told.warnings]) == (4 * 3600, [50, 75, 90])
+    late = opened(promises=case.promises)
+    late.hear(an(CaseClassified, priority=Priority.URGENT, tier=None, journey=None), START + 5 * HOUR)
+    assert late.clock(RESOLUTION).due_at == START + 4 * HOUR
+    assert late.hear(RESOLVED, START + 6 * HOUR).clock(RESOLUTION).verdict is False
+
+
+def test_each_stretch_of_time_counts_by_what_held_then() -> None:
+    vip = promise("vip@1", calendar="berlin@1", start={"tiers": ["gold"]}, targets=every(RESOLUTION, 10))
+    case = opened(local("2026-03-27 15:00"), [vip, promise("standard@1", targets=every(RESOLUTION, 24))])
+    case.hear(an(CaseClassified, tier="gold", priority=None, journey=None), local("2026-03-28 00:00"))
+    clock = case.clock(RESOLUTION)
+    assert [span.promise for span in clock.spans] == ["standard@1", "vip@1"]
+    assert TIMES.elapsed_s(clock, local("2026-03-30 09:00")) == 9 * 3600, "24×7 until midnight, then no office hours"
+    assert clock.due_at == local("2026-03-30 10:00")
+
+
+def test_the_promise_made_to_fewer_cases_comes_first_and_a_target_that_says_more() -> None:
+    vip = promise("a-vip@1", start={"tiers": ["gold"]}, stop={"markets": ["fr"]}, targets=every(FIRST, 0.25))
+    markets = [*every(FIRST, 1), {"clock": FIRST, "priority": "high", "market": "de", "target_s": 600}]
+    both = [promise("standard@1", targets=markets), vip]
+    assert opened(promises=both, tier="gold").clock(FIRST).span.target_s == 900
+    assert opened(promises=both, tier="gold", market="fr").clock(FIRST).span.promise == "standard@1"
+    assert opened(promises=both).clock(FIRST).span.target_s == 600
+    assert opened(promises=both, market="fr").clock(FIRST).span.target_s == 3600
+
+
+def test_a_case_keeps_the_promises_it_came_in_under() -> None:
+    case = opened()
+    case.promises = (*case.promises, promise("standard@2", targets=every(RESOLUTION, 1)))
+    case.hear(ANSWER, START + MINUTE)
+    assert case.case.promises == ("standard@1",)
+    assert case.clock(RESOLUTION).due_at == START + 8 * HOUR
+
+
+# ---------------------------------------------------------------------------------------------- firing and restating
+
+
+def test_a_clock_warns_and_breaches_when_it_is_due_and_not_before() -> None:
+    case = opened()
+    assert case.fire(START + 30 * MINUTE - timedelta(microseconds=1)).last == []
+    case.fire(START + 50 * MINUTE)
+    assert [(e.clock, e.percent) for e in case.events(ClockWarned)] == [(FIRST, 50), (FIRST, 75)]
+    case.fire(START + 2 * HOUR)
+    (breached,) = case.events(ClockBreached)
+    assert (breached.clock, breached.due_at) == (FIRST, START + HOUR)
+    assert [one.occurred_at for one in case.said if isinstance(one.data, ClockBreached)] == [START + HOUR]
+    assert case.fire(START + 2 * HOUR).last == []
+
+
+def test_a_paused_clock_fires_nothing() -> None:
+    case = opened(promises=[OFFICE]).hear(QUESTION, START + MINUTE)
+    assert case.fire(START + 1000 * HOUR).last == []
+
+
+def test_the_timer_and_a_late_stop_call_a_breach_by_the_same_id() -> None:
+    by_timer = opened().fire(START + 2 * HOUR)
+    by_stop = opened().hear(ANSWER, START + 2 * HOUR)
+    ids = [{one.id for one in case.said if isinstance(one.data, ClockBreached)} for case in (by_timer, by_stop)]
+    assert ids == [{obligation(CASE_ID, (FIRST, 1, 0), "breached")}] * 2
+
+
+def test_a_late_fact_after_a_breach_restates_the_clock_and_edits_nothing() -> None:
+    case = opened().fire(START + 2 * HOUR).hear(ANSWER, START + HOUR / 2)
+    assert len(case.events(ClockBreached)) == 1
+    (restated,) = case.events(ClockRestated)
+    assert (restated.before.kept, restated.after.kept, restated.after.elapsed_s) == (False, True, 1800)
+    assert case.clock(FIRST).verdict is True
+
+
+def test_a_longer_target_after_a_breach_restates_and_a_second_breach_is_a_restatement() -> None:
+    """One `clock.breached` per obligation, whatever happens."""
+    case = opened(promises=[promise("standard@1", targets=(*every(FIRST, 24)[:2], *every(FIRST, 1)[2:]))])
+    case.fire(START + 2 * HOUR)
+    case.hear(an(CaseClassified, priority=Priority.LOW, tier=None, journey=None), START + 3 * HOUR)
+    assert (case.clock(FIRST).verdict, case.clock(FIRST).due_at) == (None, START + 24 * HOUR)
+    case.fire(START + 25 * HOUR)
+    assert case.clock(FIRST).verdict is False
+    assert len(case.events(ClockBreached)) == 1
+    assert [event.after.kept for event in case.events(ClockRestated)] == [None, False]
+
+
+def test_an_answer_heard_of_late_splits_a_turn_in_two() -> None:
+    case = opened().hear(ANSWER, START).hear(CONTACT, START + HOUR).hear(CONTACT, START + 3 * HOUR)
+    case.hear(ANSWER, START + 2 * HOUR)
+    assert case.clock(NEXT, turn=1).elapsed_s == 3600
+    assert case.clock(NEXT, turn=2).started_at == START + 3 * HOUR
+
+
+def test_pinning_other_promises_restates_from_the_beginning_and_says_so() -> None:
+    case = opened().fire(START + 2 * HOUR)
+    case.pin(promise("standard@2", targets=[*every(FIRST, 4), *every(RESOLUTION, 4)]), now=START + 3 * HOUR)
+    assert case.case.promises == ("standard@2",)
+    assert (case.clock(FIRST).verdict, case.clock(FIRST).due_at) == (None, START + 4 * HOUR)
+    assert case.clock(RESOLUTION).due_at == START + 4 * HOUR
+    assert {event.reason for event in case.events(ClockRestated)} == {"asked for"}
+
+
+# ------------------------------------------------------------------------------------------------ the deadlines view
+
+
+def test_the_row_is_due_exactly_when_the_next_obligation_of_the_stream_is() -> None:
+    case = opened().hear(QUESTION, START + MINUTE).hear(CONTACT, START + HOUR)
+    while True:
+        row = folding(CLOCKS, *case.said).row()
+        assert isinstance(row, CaseClocks)
+        assert row.promises == ("standard@1",)
+        if row.due_at is None:
+            break
+        assert case.fire(row.due_at - timedelta(microseconds=1)).last == []
+        assert case.fire(row.due_at).last != []
+    assert case.fire(START + 1000 * HOUR).last == []
+
+
+# ---------------------------------------------------------------------------------------------------------- properties
+
+FACTS = st.sampled_from(
+    [
+        ANSWER,
+        QUESTION,
+        NOTE,
+        CONTACT,
+        RESOLVED,
+        an(CaseResolved, episode=2),
+        an(CaseReopened, episode=2),
+        an(CaseReopened, episode=3),
+        an(CaseClosed, episode=1),
+        an(CaseQueued, unit_id="care-de", unit_kind=UnitKind.FRONT_END),
+        an(CaseQueued, unit_id="experts", unit_kind=UnitKind.BACK_END),
+        an(CaseHandedOver),
+        an(CaseClassified, priority=Priority.LOW, tier=None, journey=None),
+        an(CaseClassified, priority=Priority.URGENT, tier="gold", journey=None),
+    ]
+)
+MOMENTS = st.integers(0, 14 * 24 * 60).map(lambda minutes: local("2026-03-20 08:00") + minutes * MINUTE)
+PROMISES = st.sampled_from(["always@1", "berlin@1", "kolkata@1"]).flatmap(
+    lambda calendar: st.integers(1, 40).map(
+        lambda hours: [
+            promise(
+                "standard@1",
+                calendar=calendar,
+                targets=[*every(FIRST, hours), *every(NEXT, hours), *every(HANDLING, hours), *every(UPDATE, hours)],
+            ),
+            promise("vip@1", calendar="berlin@1", start={"tiers": ["gold"]}, targets=every(HANDLING, hours / 2)),
+        ]
+    )
+)
+
+
+@settings(max_examples=2000, deadline=None)
+@for_all(
+    facts=st.lists(st.tuples(FACTS, MOMENTS), max_size=9),
+    promises=PROMISES,
+    order=st.randoms(use_true_random=False),
+    marks=st.lists(MOMENTS, max_size=3),
+)
+def test_whatever_is_heard_when_the_clocks_are_what_all_facts_together_make_them(
+    facts: list[tuple[object, datetime]], promises: list[object], order: object, marks: list[datetime]
 ) -> None:
-    targets = tuple(target.model_copy(update={"target_s": target_s}) for target in STANDARD_PROMISE.targets)
-    content = STANDARD_PROMISE.model_copy(update={"targets": targets, "warn_percent": percent})
-    (new,) = clocks.start(Promise("standard@2", content), kind, priority, 1, START)
-    clock = given(FOLD, new).state.clocks[0]
-    assert START < clock.warn_at < clock.due_at == START + timedelta(seconds=target_s)
-    warned = clocks.warn(clock).event
-    assert isinstance(warned, ClockWarned)
-    assert warned.percent == percent
+    """Heard one by one, in any order, with timers in between, or all at once: the same accounts and verdicts."""
+    numbered = [(an(CaseOpened, priority=Priority.HIGH, tier=None), local("2026-03-20 08:00")), *facts]
+    shuffled = list(enumerate(numbered, start=1))
+    order.shuffle(shuffled)
+    bit_by_bit, at_once = Hearing(promises), Hearing(promises)
+    for number, (event, at) in shuffled:
+        bit_by_bit.hear(event, at, number)
+        if marks:
+            bit_by_bit.fire(marks.pop())
+    at_once.facts = bit_by_bit.facts
+    end = local("2026-04-20 08:00")
+    at_once.hear(NOTE, end, 1000).fire(end)
+    bit_by_bit.hear(NOTE, end, 1000).fire(end)
+    assert bit_by_bit.accounts() == at_once.accounts()
+    for case in (bit_by_bit, at_once):
+        breaches = [(event.clock, event.episode, event.turn) for event in case.events(ClockBreached)]
+        assert len(breaches) == len(set(breaches))
 
 
-def test_a_running_clock_says_how_much_time_is_left_and_never_less_than_none() -> None:
-    clock: Clock = given(FOLD, (FIRST, START)).state.clocks[0]
-    assert (clock.elapsed_s(START + HOUR / 4), clock.remaining_s(START + HOUR / 4)) == (900, 2700)
-    assert (clock.elapsed_s(START + 2 * HOUR), clock.remaining_s(START + 2 * HOUR)) == (7200, 0)
-    assert (clock.state, clock.kept) == (ClockState.RUNNING, None)
-
-
-# ------------------------------------------------------------------------------------------------------- deadlines view
-
-
-def test_a_case_is_due_at_the_earliest_thing_its_clocks_owe() -> None:
-    folding(CLOCKS, *BOTH).row_is(
-        CaseClocks(CASE_ID, FIRST.warn_at, FIRST.warn_at, FIRST.due_at, RESOLUTION.warn_at, RESOLUTION.due_at)
-    )
-
-
-def test_what_a_clock_has_said_it_does_not_owe_any_more() -> None:
-    warned = an(ClockWarned, clock=ClockKind.FIRST_RESPONSE, due_at=FIRST.due_at)
-    folding(CLOCKS, *BOTH, warned).row_is(
-        CaseClocks(CASE_ID, FIRST.due_at, None, FIRST.due_at, RESOLUTION.warn_at, RESOLUTION.due_at)
-    )
-    folding(CLOCKS, *BOTH, warned, breached(FIRST)).row_is(
-        CaseClocks(CASE_ID, RESOLUTION.warn_at, None, None, RESOLUTION.warn_at, RESOLUTION.due_at)
-    )
-
-
-def test_a_case_whose_clocks_owe_nothing_has_no_row() -> None:
-    ends = [stopped(kind, 60, kept=True) for kind in ClockKind]
-    folding(CLOCKS, *BOTH, *ends).row_is(None)
-
-
-@for_all(data=st.data())
-def test_the_row_is_due_exactly_when_the_next_obligation_of_the_stream_is(data: st.DataObject) -> None:
-    """Whatever has fired and stopped: firing at the row's due time says something, and a moment before, nothing."""
-    case = given(FOLD, *BOTH)
-    for mark in sorted(data.draw(st.lists(moments, max_size=3))):
-        case = case.when(lambda now, state, mark=mark: TIMERS.fire(mark, now, state), now=mark).after
-    for clock in data.draw(st.sets(st.sampled_from(range(2)))):
-        case = case.when(lambda now, state, n=clock: clocks.stop(state.clocks[n], START + HOUR)).after
-    row = folding(CLOCKS, *case.events).row()
-    if row is None or row.due_at is None:
-        assert TIMERS.fire(START + 1000 * HOUR, START, case.state) == []
-    else:
-        assert TIMERS.fire(row.due_at, START, case.state) != []
-        assert TIMERS.fire(row.due_at - timedelta(microseconds=1), START, case.state) == []
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "Asia/Kolkata"])
+def test_no_clock_is_paused_by_nobody(zone: str) -> None:
+    case = opened(local("2026-03-27 15:00", zone), [OFFICE]).hear(QUESTION, local("2026-03-27 16:00", zone))
+    assert [event.reason for event in case.events(ClockPaused)] == [Category.WAITING_CUSTOMER] * 2

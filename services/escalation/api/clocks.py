@@ -14,7 +14,7 @@ from services.escalation import calendars
 from services.escalation.clocks import Clock, ClockState, Times
 from services.escalation.decide.case import FOLD
 from services.escalation.holidays import tzdata_version
-from services.escalation.views.calendars import timetable_of
+from services.escalation.views import calendars as views
 from services.web import Answer, Caller, CaseId, Door
 
 SEGMENTS = 400
@@ -127,7 +127,7 @@ def add(router: APIRouter, door: Door) -> None:
             now = await conn.fetchval("select clock_timestamp()")
             tzdata = tzdata_version()
             refs = {span.calendar for clock in state.clocks.values() for span in clock.spans if span.calendar}
-            times = Times({ref: await timetable_of(conn, ref) for ref in sorted(refs)}, tzdata)
+            times = Times({ref: await views.timetable_of(conn, ref) for ref in sorted(refs)}, tzdata)
         ordered = sorted(state.clocks.values(), key=lambda clock: (clock.episode, clock.kind, clock.turn))
         items = [_clock(clock, times, now) for clock in ordered]
         return Clocks(items=items, promises=list(state.promises), tzdata=tzdata)
