@@ -5,12 +5,13 @@ Configuration is immutable versions: a `published` event holds one version whole
 
 from __future__ import annotations
 
+from datetime import date
 from enum import StrEnum
 
 from pydantic import Field
 
 from events.case import Category, ClockKind, Priority, UnitKind
-from events.event import Label, OperationsEvent, Part, Ref
+from events.event import Label, Moment, OperationsEvent, Part, Ref
 from events.personal import Personal
 
 
@@ -140,12 +141,63 @@ class RoutingTablePublished(OperationsEvent, type="casewalk.routing_table.publis
 # ------------------------------------------------------------------------------------------------ written by escalation
 
 
+class Hours(Part):
+    """Local times of day, `09:00` to `18:00`; what closes at or before it opens runs past midnight."""
+
+    opens: str = Field(pattern=r"^[0-2][0-9]:[0-5][0-9]$")
+    closes: str = Field(pattern=r"^[0-2][0-9]:[0-5][0-9]$")
+    """`24:00` is the end of the day."""
+
+
+class Weekly(Part):
+    """What a weekday opens; nothing: it is closed."""
+
+    mon: tuple[Hours, ...] = ()
+    tue: tuple[Hours, ...] = ()
+    wed: tuple[Hours, ...] = ()
+    thu: tuple[Hours, ...] = ()
+    fri: tuple[Hours, ...] = ()
+    sat: tuple[Hours, ...] = ()
+    sun: tuple[Hours, ...] = ()
+
+
+class OwnHours(Part):
+    """What one date opens, whatever its weekday; nothing: it is closed."""
+
+    on: date
+    hours: tuple[Hours, ...] = ()
+
+
+class HolidaySource(Part):
+    """Where a calendar's holidays came from."""
+
+    country: Ref | None = None
+    """ISO 3166-1; none: all of them are own days."""
+    subdivision: Ref | None = None
+    """ISO 3166-2 without the country."""
+    plus: tuple[date, ...] = ()
+    minus: tuple[date, ...] = ()
+    library: Ref | None = None
+
+
 class CalendarPublished(OperationsEvent, type="casewalk.calendar.published.v1", writer="escalation"):
-    """When time counts. `always` is 24×7, the only kind there is yet."""
+    """When time counts, by the clocks of one zone: an own date's hours, else none on a holiday, else the weekday's."""
 
     version: int = Field(ge=1)
     name: Label
     always: bool = True
+    """24×7; what stands below does not matter then."""
+    tz: Ref | None = None
+    """IANA name."""
+    weekly: Weekly = Weekly()
+    holidays: tuple[date, ...] = ()
+    """Frozen when it was published, whatever the law says later."""
+    holidays_from: HolidaySource = HolidaySource()
+    exceptions: tuple[OwnHours, ...] = ()
+    valid_from: Moment | None = None
+    """From when on it counts; a calendar's first version counts since ever."""
+    tzdata: Ref | None = None
+    """Version of the IANA database when it was published."""
 
 
 class Cases(When):

@@ -10,11 +10,12 @@ end of the day. An exception decides its date, then a holiday (closed), then the
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
-from functools import lru_cache
-from itertools import pairwise
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from itertools import chain, islice, pairwise
+from operator import itemgetter
 from zoneinfo import ZoneInfo
 
 from events.errors import Invalid
@@ -25,7 +26,12 @@ DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 HORIZON = timedelta(days=3653)
 """10 years: whoever finds too little working time in them has a calendar that cannot be right."""
 
+EVER, NEVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
 DAY_MINUTES = 1440
+
+REMEMBERED_YEARS = 40
+"""Of one calendar."""
 
 Span = tuple[datetime, datetime]
 """A half-open interval of instants in UTC."""
@@ -83,6 +89,7 @@ class Calendar:
     """Own opening hours of single dates; none: closed."""
     _exceptions: Mapping[date, Windows] = field(init=False, compare=False, repr=False)
     _zone: ZoneInfo = field(init=False, compare=False, repr=False)
+    _years: dict[int, list[Span]] = field(init=False, compare=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_exceptions", dict(self.exceptions))
@@ -95,25 +102,73 @@ class Calendar:
             return own
         return () if day in self.holidays else self.weekly[day.weekday()]
 
-    def closed_because(self, day: date) -> str:
+    def closed_because(self, day: date) -> Why:
         """Why the date opens no window, or not all day."""
         if day in self._exceptions:
-            return "exception"
-        return "holiday" if day in self.holidays else "outside working hours"
+            return Why.EXCEPTION
+        return Why.HOLIDAY if day in self.holidays else Why.CLOSED
+
+    @property
+    def special(self) -> frozenset[date]:
+        """The dates whose weekday does not decide."""
+        return self.holidays | self._exceptions.keys()
 
     def spans(self, day: date) -> list[Span]:
-        """The date's windows as instants, those that a skipped hour leaves empty left out."""
-        found = ((self.instant(day, w.opens), self.instant(day, w.closes)) for w in self.windows(day))
+        """The date's windows as instants: none that a skipped hour leaves empty, none on a date the zone skipped."""
+        windows = self.windows(day)
+        if not windows or self.local(self.instant(day, DAY_MINUTES // 2)).date() != day:
+            return []
+        found = ((self.instant(day, w.opens), self.instant(day, w.closes)) for w in windows)
         return [(opens, closes) for opens, closes in found if opens < closes]
 
     def instant(self, day: date, minutes: int) -> datetime:
         """Minutes after the date's local midnight on the wall clock, as an instant."""
         on = day + timedelta(days=minutes // DAY_MINUTES)
-        wall = time(minutes % DAY_MINUTES // 60, minutes % 60)
-        return datetime.combine(on, wall, self._zone).astimezone(UTC)
+        hour, minute = divmod(minutes % DAY_MINUTES, 60)
+        return datetime(on.year, on.month, on.day, hour, minute, tzinfo=self._zone).astimezone(UTC)
 
     def local(self, at: datetime) -> datetime:
+        """The moment as the zone's clocks show it."""
         return at.astimezone(self._zone)
+
+    def working(self, since: datetime, until: datetime) -> Iterator[Span]:
+        """Working time within [since, until), in order; two spans touch at most where a year begins."""
+        for year in range(since.year, until.year + 1):
+            spans = self._year(year)
+            for opens, closes in islice(spans, bisect_right(spans, since, key=itemgetter(1)), None):
+                if opens >= until:
+                    return
+                yield max(opens, since), min(closes, until)
+
+    def _year(self, year: int) -> list[Span]:
+        """The working time of a UTC year. Remembered: a year costs some milliseconds."""
+        known = self._years.get(year)
+        if known is not None:
+            return known
+        begins, ends = datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
+        # A window of three days before may reach into the year: 24 h long, in a zone 12 h behind.
+        days = (begins.date() + timedelta(days=n) for n in range(-3, (ends - begins).days + 2))
+        spans = sorted(span for day in days for span in self.spans(day))
+        clipped = ((max(opens, begins), min(closes, ends)) for opens, closes in spans)
+        found = list(union((opens, closes) for opens, closes in clipped if opens < closes))
+        if len(self._years) >= REMEMBERED_YEARS:
+            self._years.clear()
+        self._years[year] = found
+        return found
+
+
+def union(spans: Iterable[Span]) -> Iterator[Span]:
+    """The same time as `spans`, which come by their beginnings; no two touch."""
+    last: Span | None = None
+    for opens, closes in spans:
+        if last is not None and opens <= last[1]:
+            last = (last[0], max(last[1], closes))
+            continue
+        if last is not None:
+            yield last
+        last = (opens, closes)
+    if last is not None:
+        yield last
 
 
 @dataclass(frozen=True)
@@ -131,58 +186,39 @@ class Timetable:
         on, and the first counts since ever."""
         kept: list[tuple[datetime, Calendar]] = []
         for valid_from, calendar in versions:
-            since = valid_from if valid_from is not None and kept else datetime.min.replace(tzinfo=UTC)
+            since = valid_from.astimezone(UTC) if valid_from is not None and kept else EVER
             kept = [*((at, one) for at, one in kept if at < since), (since, calendar)]
         return cls(tuple(kept))
 
     def at(self, moment: datetime) -> Calendar:
         """The calendar that counts then."""
-        return self.versions[bisect_right(self.versions, moment, key=lambda version: version[0]) - 1][1]
+        return self.versions[bisect_right(self.versions, moment, key=itemgetter(0)) - 1][1]
 
     def spans(self, since: datetime, until: datetime) -> Iterator[Span]:
-        """Working time within [since, until), in order, none overlapping; what touches stays apart: 24×7 never ends."""
-        last: Span | None = None
-        for opens, closes in self._clipped(since, until):
-            if last is not None and opens < last[1]:
-                last = (last[0], max(last[1], closes))
-                continue
-            if last is not None:
-                yield last
-            last = (opens, closes)
-        if last is not None:
-            yield last
+        """Working time within [since, until), in order, no two touching."""
+        since, until = since.astimezone(UTC), until.astimezone(UTC)
+        return union(
+            span
+            for valid_from, valid_to, calendar in self._reigns()
+            for span in calendar.working(max(since, valid_from), min(until, valid_to))
+        )
 
-    def _clipped(self, since: datetime, until: datetime) -> Iterator[Span]:
-        ends = [*(at for at, _ in self.versions[1:]), None]
-        for (valid_from, calendar), valid_to in zip(self.versions, ends, strict=True):
-            first = max(since, valid_from)
-            last = until if valid_to is None else min(until, valid_to)
-            for opens, closes in _spans(calendar, first, last):
-                yield max(opens, first), min(closes, last)
+    def last_close(self, day: date) -> datetime | None:
+        """When the local date closes for the last time; None if it does not open."""
+        return max(
+            (
+                min(closes, valid_to)
+                for valid_from, valid_to, calendar in self._reigns()
+                for opens, closes in calendar.spans(day)
+                if max(opens, valid_from) < min(closes, valid_to)
+            ),
+            default=None,
+        )
 
-
-def _spans(calendar: Calendar, since: datetime, until: datetime) -> Iterator[Span]:
-    """A calendar's spans that touch [since, until), by where they open."""
-    year = since.year
-    while since < until and year <= until.year + 1 and year <= date.max.year:
-        for opens, closes in _year(calendar, year):
-            if opens >= until:
-                return
-            if closes > since:
-                yield opens, closes
-        year += 1
-
-
-@lru_cache(maxsize=512)
-def _year(calendar: Calendar, year: int) -> tuple[Span, ...]:
-    """The spans of the local dates whose windows open in this UTC year, by where they open."""
-    first, last = datetime(year, 1, 1, tzinfo=UTC), date(year, 12, 31)
-    day = first.date() - timedelta(days=2) if year > 1 else first.date()
-    found = []
-    while day <= last + timedelta(days=2):
-        found += [(opens, closes) for opens, closes in calendar.spans(day) if opens.year == year]
-        day += timedelta(days=1)
-    return tuple(sorted(found))
+    def _reigns(self) -> Iterator[tuple[datetime, datetime, Calendar]]:
+        ends = (*(since for since, _ in self.versions[1:]), NEVER)
+        for (since, calendar), until in zip(self.versions, ends, strict=True):
+            yield since, until, calendar
 
 
 # ---------------------------------------------------------------------------------------------------------- arithmetic
@@ -190,32 +226,24 @@ def _year(calendar: Calendar, year: int) -> tuple[Span, ...]:
 
 def merged(pauses: Sequence[Pause]) -> list[Pause]:
     """The same time as the pauses, in order, no two touching. A pause that ends before it begins is none."""
-    found: list[Pause] = []
-    for since, until in sorted(pauses, key=lambda pause: pause[0]):
-        if until is not None and until <= since:
-            continue
-        if found and (found[-1][1] is None or since <= found[-1][1]):
-            last = found[-1][1]
-            found[-1] = (found[-1][0], None if last is None or until is None else max(last, until))
-        else:
-            found.append((since, until))
-    return found
+    closed = ((since, NEVER if until is None else until.astimezone(UTC)) for since, until in pauses)
+    spans = sorted((since.astimezone(UTC), until) for since, until in closed if since < until)
+    return [(since, None if until == NEVER else until) for since, until in union(spans)]
 
 
 def counted(timetable: Timetable, start: datetime, end: datetime, pauses: Sequence[Pause] = ()) -> Iterator[Span]:
     """What counts of [start, end): working time without the pauses."""
-    stops = merged(pauses)
+    stops, at = merged(pauses), 0
     for opens, closes in timetable.spans(start, end):
-        for since, until in stops:
-            if since >= closes:
-                break
-            if until is not None and until <= opens:
-                continue
+        while at < len(stops) and opens < closes and stops[at][0] < closes:
+            since, until = stops[at]
             if since > opens:
                 yield opens, since
             if until is None:
                 return
-            opens = until
+            opens = max(opens, until)
+            if until < closes:
+                at += 1
         if opens < closes:
             yield opens, closes
 
@@ -226,32 +254,29 @@ def elapsed(timetable: Timetable, start: datetime, end: datetime, pauses: Sequen
 
 
 def due(timetable: Timetable, start: datetime, target: timedelta, pauses: Sequence[Pause] = ()) -> datetime | None:
-    """The first moment at which `target` of working time has passed; None while an open pause lasts before it.
+    """The first moment at which `target` of working time has passed; None where the pauses leave none, as an open one
+    does that lasts before it.
 
-    Exactly at close is the close, not the next opening. Raises NoWorkingTime.
+    Exactly at close is the close, not the next opening. Raises NoWorkingTime when the calendar itself, without any
+    pause, has less than the target in 10 years.
     """
+    horizon = start + HORIZON
+    ends = [until for _, until in pauses if until is not None]
+    found = _reached(counted(timetable, start, max([start, *ends]) + HORIZON, pauses), start, target)
+    if (found is None or found > horizon) and _reached(timetable.spans(start, horizon), start, target) is None:
+        raise NoWorkingTime(f"the calendar has less than {target} of working time in 10 years from {start:%Y-%m-%d}")
+    return found
+
+
+def _reached(spans: Iterable[Span], start: datetime, target: timedelta) -> datetime | None:
     left = target
     if left <= ZERO:
-        return start
-    horizon = _horizon(start)
-    for opens, closes in counted(timetable, start, horizon, pauses):
+        return start.astimezone(UTC)
+    for opens, closes in spans:
         if closes - opens >= left:
             return opens + left
         left -= closes - opens
-    _enough(timetable, start, target, horizon)
-    if any(until is None for _, until in pauses):
-        return None
-    raise NoWorkingTime(f"the pauses leave less than {target} of working time in 10 years from {start:%Y-%m-%d}")
-
-
-def _enough(timetable: Timetable, start: datetime, target: timedelta, horizon: datetime) -> None:
-    """Whether the calendar itself, without any pause, has the time."""
-    if elapsed(timetable, start, horizon) < target:
-        raise NoWorkingTime(f"the calendar has less than {target} of working time in 10 years from {start:%Y-%m-%d}")
-
-
-def _horizon(start: datetime) -> datetime:
-    return start + HORIZON
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,32 +292,35 @@ class DayDue:
 def due_in_days(timetable: Timetable, start: datetime, days: int) -> DayDue:
     """The last close of the `days`-th working day after the anchor: the start's local date if that is a working day not
     yet past its last close, else the next working day. Raises NoWorkingTime."""
-    calendar = timetable.at(start)
-    day = calendar.local(start).date()
-    end = _horizon(start)
+    first = timetable.at(start).local(start).date()
     anchor: date | None = None
     left = days
-    while (midnight := calendar.instant(day, 0)) < end:
-        calendar = timetable.at(midnight)
-        closes = max((closes for _, closes in calendar.spans(day)), default=None)
-        if closes is not None and anchor is None:
-            anchor = day if start < closes else None
-        elif closes is not None:
+    for n in range(HORIZON.days):
+        day = first + timedelta(days=n)
+        closes = timetable.last_close(day)
+        if closes is None or closes <= start:
+            continue
+        if anchor is None:
+            anchor = day
+        else:
             left -= 1
-        if closes is not None and anchor is not None and left == 0:
+        if left == 0:
             return DayDue(anchor, day, closes)
-        day += timedelta(days=1)
     raise NoWorkingTime(f"the calendar has fewer than {days} working days in 10 years from {start:%Y-%m-%d}")
 
 
 # ---------------------------------------------------------------------------------------------------------- explaining
 
 
-class Why:
-    """What a segment's time was."""
+class Why(StrEnum):
+    """What a piece of time was."""
 
     COUNTED = "working time"
     PAUSED = "paused"
+    CLOSED = "outside working hours"
+    HOLIDAY = "holiday"
+    EXCEPTION = "exception"
+    """A date with hours of its own, outside of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,9 +329,11 @@ class Segment:
 
     since: datetime
     until: datetime
-    counted: bool
-    why: str
-    """`working time`, `paused`, `outside working hours`, `holiday`, `exception`."""
+    why: Why
+
+    @property
+    def counted(self) -> bool:
+        return self.why is Why.COUNTED
 
     @property
     def seconds(self) -> float:
@@ -311,46 +341,38 @@ class Segment:
 
 
 def segments(timetable: Timetable, start: datetime, end: datetime, pauses: Sequence[Pause] = ()) -> list[Segment]:
-    """Every moment of [start, end), once, with what it was."""
-    if end <= start:
-        return []
-    stops = merged(pauses)
-    edges = {start, end}
+    """Every moment of [start, end), once, with what it was. A pause outside working hours is called a pause."""
+    start, end = start.astimezone(UTC), end.astimezone(UTC)
+    stops = [(since, NEVER if until is None else until) for since, until in merged(pauses)]
     working = list(timetable.spans(start, end))
-    edges.update(edge for span in working for edge in span)
-    edges.update(edge for pause in stops for edge in pause if edge is not None and start < edge < end)
-    edges.update(_midnights(timetable, start, end))
+    edges = {edge for edge in chain(*stops, *working, _reasons(timetable, start, end)) if start < edge < end}
     found: list[Segment] = []
-    at, stop = 0, 0
-    for since, until in pairwise(sorted(edges)):
-        while at < len(working) and working[at][1] <= since:
-            at += 1
-        while stop < len(stops) and (ended := stops[stop][1]) is not None and ended <= since:
-            stop += 1
-        if stop < len(stops) and stops[stop][0] <= since:
+    for since, until in pairwise(sorted({start, end} | edges)) if start < end else ():
+        if _within(stops, since):
             why = Why.PAUSED
-        elif at < len(working) and working[at][0] <= since:
+        elif _within(working, since):
             why = Why.COUNTED
         else:
             calendar = timetable.at(since)
             why = calendar.closed_because(calendar.local(since).date())
-        if found and found[-1].why == why:
-            found[-1] = Segment(found[-1].since, until, found[-1].counted, why)
+        if found and found[-1].why is why:
+            found[-1] = Segment(found[-1].since, until, why)
         else:
-            found.append(Segment(since, until, why == Why.COUNTED, why))
+            found.append(Segment(since, until, why))
     return found
 
 
-def _midnights(timetable: Timetable, start: datetime, end: datetime) -> Iterator[datetime]:
-    """Local midnights and changes of version: where the reason for being closed can change."""
-    yield from (at for at, _ in timetable.versions if start < at < end)
-    calendar = timetable.at(start)
-    day = calendar.local(start).date()
-    while True:
-        day += timedelta(days=1)
-        midnight = calendar.instant(day, 0)
-        if midnight >= end:
-            return
-        if midnight > start:
-            yield midnight
-        calendar = timetable.at(midnight)
+def _within(spans: Sequence[Span], at: datetime) -> bool:
+    place = bisect_right(spans, at, key=itemgetter(0)) - 1
+    return place >= 0 and at < spans[place][1]
+
+
+def _reasons(timetable: Timetable, start: datetime, end: datetime) -> Iterator[datetime]:
+    """Where the reason for being closed can change: versions, and the midnights around days that are not plain."""
+    for since, calendar in timetable.versions:
+        yield since
+        first, last = calendar.local(start).date(), calendar.local(end).date()
+        for day in calendar.special:
+            if first <= day <= last:
+                yield calendar.instant(day, 0)
+                yield calendar.instant(day, DAY_MINUTES)
