@@ -115,6 +115,9 @@ def _settings(environment: ServerEnvironment, database_url: str, *, open_doors: 
         open=open_doors,
         admin_key=environment.admin_key.get_secret_value() if environment.admin_key else None,
         namespace=environment.namespace,
+        smtp_url=environment.smtp_url.get_secret_value() if environment.smtp_url else None,
+        mail_from=environment.mail_from,
+        webhooks_private=environment.webhooks_private,
     )
 
 

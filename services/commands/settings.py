@@ -51,6 +51,11 @@ class ServerEnvironment(BaseSettings):
     data_dir: Path = DATA_DIR
     admin_key: SecretStr | None = None
     master_key: SecretStr | None = None
+    smtp_url: SecretStr | None = None
+    """`smtp://user:password@host:port`, or `smtps://…`."""
+    mail_from: str | None = None
+    webhooks_private: bool = False
+    """Webhooks may go to this machine and to private networks."""
 
 
 def connect(

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import uvicorn
 from fastapi import FastAPI, Path, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 
-from events import schemas
+from events import effects, schemas
 from events.errors import Unavailable, Unknown
 from events.kafka_log import KafkaLog
 from events.log import Log
@@ -106,7 +106,8 @@ def _common(app: FastAPI, hosts: Sequence[Host]) -> None:
 
     @app.get("/health/ready", tags=["operations"], summary="The doors are open")
     async def ready() -> Response:
-        """503 with the reason per service until every service can work; silent mark sources are named."""
+        """503 with the reason per service until every service can work; silent mark sources and effects that were given
+        up are named."""
         why = {host.service.name: await host.ready() for host in hosts}
         waiting = {name: text for name, text in why.items() if text is not None}
         silent = {
@@ -115,11 +116,19 @@ def _common(app: FastAPI, hosts: Sequence[Host]) -> None:
         if waiting:
             detail = "; ".join(f"{name}: {text}" for name, text in waiting.items())
             return problem(503, "not-ready", detail, {"Retry-After": "1"})
-        return JSONResponse({"status": "ready", "services": sorted(why), "timers_wait_for": silent})
+        dead = {host.service.name: await host.given_up() for host in hosts if host.service.deliver is not None}
+        return JSONResponse(
+            {
+                "status": "ready",
+                "services": sorted(why),
+                "timers_wait_for": silent,
+                "effects_given_up": {name: n for name, n in dead.items() if n},
+            }
+        )
 
     @app.get("/metrics", tags=["operations"], summary="Figures for Prometheus", response_class=Response)
     async def metrics() -> Response:
-        """Outbox size and age, parked records, records behind, per service."""
+        """Outbox size and age, parked records, records behind, effects, per service."""
         return Response(await _metrics(hosts), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/asyncapi.json", tags=["operations"], summary="The topics and their events, as AsyncAPI 3")
@@ -152,7 +161,22 @@ async def _metrics(hosts: Sequence[Host]) -> bytes:
         for consumer in (host.views_consumer.name, host.reactor.name):
             left = [p.records for p in await host.log.progress(consumer)]
             behind.labels(consumer).set(sum(left))
+    await _effects(registry, [host for host in hosts if host.service.deliver is not None])
     return generate_latest(registry)
+
+
+async def _effects(registry: CollectorRegistry, hosts: Sequence[Host]) -> None:
+    effect = Gauge("casewalk_effects", "Mails and webhooks, by state", ["service", "state"], registry=registry)
+    repeats = Counter("casewalk_effect_repeats", "Sends that may have arrived twice", ["service"], registry=registry)
+    skipped = Counter("casewalk_effect_skipped", "Events too old to tell of", ["service"], registry=registry)
+    for host in hosts:
+        name = host.service.name
+        async with host.database.readers.acquire() as conn:
+            for state, n in (await effects.states(conn)).items():
+                effect.labels(name, state).set(n)
+            counts = await effects.counts(conn)
+        repeats.labels(name).inc(counts["repeats"])
+        skipped.labels(name).inc(counts["skipped"])
 
 
 async def serve(services: Sequence[Service], settings: Settings, host: str, port: int) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid5
@@ -15,9 +16,10 @@ import asyncpg
 import structlog
 from fastapi import APIRouter
 
-from events import lanes, parking, privacy, relay, store
+from events import effects, lanes, parking, privacy, relay, store
 from events.consume import Consumer, Reacting, Reactor
-from events.database import Database
+from events.database import Connection, Database
+from events.effects import EffectState, Noticing, Notifier, Outgoing
 from events.errors import Busy, Stale, Unavailable
 from events.event import CASES, Event, Recorded
 from events.log import Log
@@ -29,9 +31,11 @@ from events.views import View, project, rows
 from events.views.project import Projector
 from events.views.replay import Replay
 from events.wire import NAMESPACE, VOCABULARY
+from services.runtime.effects import Delivery, Patience, Sender
+from services.runtime.post import MailServer, Post
 from services.web import KEYS
 
-TABLES = "".join(part.TABLES for part in (store, relay, lanes, parking, rows, privacy))
+TABLES = "".join(part.TABLES for part in (store, relay, lanes, parking, rows, privacy, effects))
 
 STOP_WITHIN_S = 10.0
 READ_OWN_WRITE_S = 2.0
@@ -66,6 +70,9 @@ class Service:
     inline: tuple[View[Any], ...] = ()
     reactors: tuple[Reactor, ...] = ()
     timers: tuple[Timers, ...] = ()
+    notifiers: tuple[Notifier, ...] = ()
+    deliver: Callable[[Host, Connection, Outgoing, datetime], Awaitable[Delivery]] | None = None
+    """What an effect that is due comes to now: who is told, where, in which words."""
     built_in: tuple[BuiltIn, ...] = ()
     first_start: Callable[[Host], Awaitable[None]] | None = None
     """Runs at every start before the doors open; makes what only a first start makes."""
@@ -88,6 +95,12 @@ class Settings:
     admin_key: str | None = field(default=None, repr=False)
     namespace: str = ""
     """Prefix of topic names, so that tests can share one broker."""
+    smtp_url: str | None = field(default=None, repr=False)
+    """`smtp://user:password@host:port`, or `smtps://…`; none: mails wait for one."""
+    mail_from: str | None = None
+    webhooks_private: bool = False
+    """Webhooks may go to this machine and to private networks."""
+    patience: Patience = field(default_factory=Patience)
 
 
 class Host:
@@ -104,7 +117,7 @@ class Host:
             f"{service.name}.reactor",
             database,
             log,
-            Reacting(self.store, service.reactors),
+            Noticing(Reacting(self.store, service.reactors), service.notifiers),
             VOCABULARY,
             self.store,
             service.timers,
@@ -137,6 +150,8 @@ class Host:
         self._run("views", self.views_consumer.run())
         self._run("reactor", self.reactor.run())
         self._run("cleaner", self._forget_old_answers())
+        if self.service.deliver is not None:
+            self._run("sender", self._sender(self.service.deliver).run())
         for duty in self.service.duties:
             self._run(getattr(duty, "__name__", "duty"), _coroutine(duty(self)))
 
@@ -190,7 +205,18 @@ class Host:
             return "no key has arrived yet"
         return None
 
+    async def given_up(self) -> int:
+        """How many effects were tried for so long that somebody has to look."""
+        async with self.database.readers.acquire() as conn:
+            return (await effects.states(conn))[EffectState.DEAD]
+
     # ----------------------------------------------------------------------------------------------------- inside
+
+    def _sender(self, deliver: Callable[[Host, Connection, Outgoing, datetime], Awaitable[Delivery]]) -> Sender:
+        settings = self.settings
+        server = None if settings.smtp_url is None else MailServer.at(settings.smtp_url)
+        post = Post(server, settings.mail_from, settings.webhooks_private)
+        return Sender(self.database, partial(deliver, self), post, settings.patience)
 
     async def _read_up_to(self, source: str, topic: str, subject: str) -> int:
         """The stream's last sequence that both consumers have handled: the views show it, the reactor did its part."""

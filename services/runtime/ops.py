@@ -1,4 +1,4 @@
-"""What every service has for those who run it: parked cases, views, rebuild, verify."""
+"""What every service has for those who run it: parked cases, effects, views, rebuild, verify."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Annotated, Any
+from uuid import UUID
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from pydantic import AwareDatetime, Field
 
-from events import parking
-from events.errors import CasewalkError, Unknown
+from events import effects, parking
+from events.effects import EffectState
+from events.errors import CasewalkError, Invalid, Unknown
 from events.operations import Role
 from services.runtime.host import Host
-from services.web import Answer, Caller, Door, Limit
+from services.web import Answer, Caller, Cursor, Door, Limit, next_link, parse_cursor
+from services.web import cursor as cursor_of
 
 PositionId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 ViewName = Annotated[str, Path(pattern=r"^[a-z_]{1,64}$")]
+EffectId = Annotated[str, Path(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
 
 
 class ParkedRecord(Answer):
@@ -56,6 +62,30 @@ class Views(Answer):
     items: list[ViewState]
 
 
+class EffectAnswer(Answer):
+    """Something done outside, such as a mail: what it is about, and how far it got."""
+
+    id: str = Field(description="The Message-ID's first part, or the webhook-id.")
+    target: str
+    kind: str
+    subject: str
+    state: EffectState
+    due_at: AwareDatetime
+    attempts: int
+    repeats: int = Field(description="How often it was sent although it may have arrived before.")
+    error: str | None
+    created_at: AwareDatetime
+    sent_at: AwareDatetime | None
+
+
+class Effects(Answer):
+    items: list[EffectAnswer]
+
+
+class Again(Answer):
+    id: str
+
+
 NDJSON: dict[int | str, dict[str, Any]] = {
     200: {
         "description": 'Lines of JSON while it works, `{"read": records}`, and a last one with `"done": true`.',
@@ -91,6 +121,8 @@ def doors(host: Host) -> APIRouter:
             if not await parking.drop(conn, position):
                 raise Unknown(f"no unreadable record is parked under {position}")
         return Asked(waiting=0)
+
+    _add_effects(router, door)
 
     @router.get("/views", summary=f"The views of {name}", operation_id=f"{name}_views")
     async def views(caller: Caller = door.caller(Role.LEAD)) -> Views:
@@ -137,6 +169,51 @@ def doors(host: Host) -> APIRouter:
         return _stream(work)
 
     return router
+
+
+def _add_effects(router: APIRouter, door: Door) -> None:
+    host, name = door.host, door.host.service.name
+
+    @router.get("/effects", summary=f"Mails and webhooks of {name}", operation_id=f"{name}_effects")
+    async def effects_(
+        request: Request,
+        response: Response,
+        caller: Caller = door.caller(Role.LEAD),
+        state: Annotated[EffectState | None, Query(description="Only these; `dead` are those given up.")] = None,
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> Effects:
+        """What was or is to be sent, the oldest first, without addresses. What is done with is listed for 30 days."""
+        after = _after(cursor)
+        async with host.database.readers.acquire() as conn:
+            rows = await effects.page(conn, state, limit + 1, after)
+        if len(rows) > limit:
+            last = rows[limit - 1]
+            next_link(request, response, cursor_of(last["created_at"].isoformat(), str(last["id"])))
+        return Effects(items=[_effect(row) for row in rows[:limit]])
+
+    @router.post("/effects/{effect_id}:retry", summary="Try to send again", operation_id=f"{name}_effect_retry")
+    async def retry_effect(effect_id: EffectId, caller: Caller = door.caller(Role.LEAD)) -> Again:
+        """One that was given up is tried from the beginning, under the id it always had."""
+        async with host.database.writers.acquire() as conn:
+            if not await effects.retry(conn, effect_id):
+                raise Unknown(f"nothing that was given up is kept under {effect_id}")
+        return Again(id=effect_id)
+
+
+def _after(text: str | None) -> tuple[datetime, str] | None:
+    values = parse_cursor(text, 2)
+    if values is None:
+        return None
+    try:
+        return datetime.fromisoformat(values[0]).astimezone(UTC), str(UUID(values[1]))
+    except (ValueError, OverflowError) as error:
+        raise Invalid("this cursor is not one of ours") from error
+
+
+def _effect(row: Any) -> EffectAnswer:
+    fields = {field: row[field] for field in EffectAnswer.model_fields}
+    return EffectAnswer(**{**fields, "id": str(row["id"])})
 
 
 def _parked(row: Any) -> ParkedRecord:
