@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Literal
 
-from events.case import Case, CaseOpened, FeedbackReceived, MessageReceived, MessageSent
+from events.case import Case, CaseOpened, FeedbackReceived, MessageReceived, MessageSent, address
 from events.event import CaseEvent, Recorded
 from events.operations import Role
 from events.personal import Redacted, Sealed, personal_fields
@@ -26,6 +26,9 @@ NOT_YOURS = Hidden(redacted="not_yours")
 
 Text = str | Hidden
 
+Texts = Mapping[tuple[str, str], Text]
+"""(event id, field) → what may be read of it."""
+
 
 class MessageAnswer(Answer):
     """What was said on a case, by whom and when."""
@@ -35,6 +38,8 @@ class MessageAnswer(Answer):
     visibility: Literal["public", "internal"]
     automatic: bool
     channel: str
+    title: Text | None
+    """None where the channel has no such thing."""
     body: Text
     written_by: str
     occurred_at: datetime
@@ -62,6 +67,8 @@ class CustomerAnswer(Answer):
 class CaseDetail(Case):
     """Where a case stands, whose it is, and what was said on it in the order it was recorded."""
 
+    address: str = ""
+    """The case's own: what a customer sends there comes in on this case."""
     customer: CustomerAnswer | None = None
     """None where another system opened the case and the customer has not come to us yet."""
     title: Text | None = None
@@ -86,11 +93,12 @@ async def detail(
     }
     return CaseDetail(
         **asdict(stands),
+        address=address(stands.case_id),
         customer=_customer(stands.customer_ref, opened),
         title=opened.get("title"),
         body=opened.get("body"),
         messages=tuple(
-            _message(event, event.data, texts.get((event.id, "body"), NOT_YOURS))
+            _message(event, event.data, texts)
             for event in visible
             if isinstance(event.data, MessageReceived | MessageSent)
         ),
@@ -142,7 +150,8 @@ def _text(text: str | Redacted) -> Text:
     return Hidden(redacted=text.value) if isinstance(text, Redacted) else text
 
 
-def _message(event: Recorded[CaseEvent], message: MessageReceived | MessageSent, body: Text) -> MessageAnswer:
+def _message(event: Recorded[CaseEvent], message: MessageReceived | MessageSent, texts: Texts) -> MessageAnswer:
+    title = message.title if isinstance(message, MessageReceived) else None
     sent = message if isinstance(message, MessageSent) else None
     return MessageAnswer(
         message_id=message.message_id,
@@ -150,7 +159,8 @@ def _message(event: Recorded[CaseEvent], message: MessageReceived | MessageSent,
         visibility="public" if sent is None else sent.visibility,
         automatic=sent is not None and sent.automatic,
         channel=message.channel,
-        body=body,
+        title=None if title is None else texts.get((event.id, "title"), NOT_YOURS),
+        body=texts.get((event.id, "body"), NOT_YOURS),
         written_by=event.actor,
         occurred_at=event.occurred_at,
     )

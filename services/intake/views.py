@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from events.case import (
     Case,
     CaseAssigned,
+    CaseClassified,
     CaseClosed,
     CaseEscalated,
     CaseHandedOver,
@@ -49,10 +50,11 @@ def fold_case(case: Case | None, event: Recorded[CaseEvent]) -> Case:
 
 CASES_VIEW = View(
     "cases",
-    1,
+    2,
     Case,
     (
         CaseOpened,
+        CaseClassified,
         MessageReceived,
         MessageSent,
         CaseResolved,
@@ -182,6 +184,7 @@ class Wanted:
 
     category: Category | None = None
     priority: Priority | None = None
+    tier: str | None = None
     market: str | None = None
     language: str | None = None
     journey: str | None = None

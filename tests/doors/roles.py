@@ -32,6 +32,8 @@ ROLES: Final[dict[str, frozenset[Role]]] = {
         "POST /v1/cases/{case_id}:resolve": {_C, _A, _L},
         "POST /v1/cases/{case_id}:reopen": {_C, _A, _L},
         "POST /v1/cases/{case_id}:close": {_A, _L},
+        "POST /v1/cases/{case_id}:classify": {_C, _A, _L},
+        "POST /v1/cases/{case_id}:flag": {_C, _A, _L},
         "POST /v1/cases/{case_id}/feedback": {_C},
         "POST /v1/imports": {_C, _L},
         "POST /v1/keys": set(),

@@ -151,6 +151,18 @@ CASES: tuple[Step, ...] = (
         {"case_id": case("desk")},
     ),
     Step(
+        "POST /v1/cases/{case_id}:classify",
+        {"case_id": case("desk")},
+        {},
+        {"tier": "silver"},
+    ),
+    Step(
+        "POST /v1/cases/{case_id}:flag",
+        {"case_id": case("solved")},
+        {},
+        {"flag": "legal"},
+    ),
+    Step(
         "POST /v1/cases/{case_id}/feedback",
         {"case_id": case("judged")},
         {},

@@ -55,6 +55,8 @@ async def test_every_door_is_described(doors: Doors) -> None:
         ("/v1/cases/{case_id}:resolve", []),
         ("/v1/cases/{case_id}:reopen", [":resolve"]),
         ("/v1/cases/{case_id}:close", [":resolve"]),
+        ("/v1/cases/{case_id}:classify", []),
+        ("/v1/cases/{case_id}:flag", []),
         ("/v1/cases/{case_id}/feedback", [":resolve"]),
         ("/v1/keys", []),
     ],

@@ -121,6 +121,8 @@ def test_the_same_contact_with_the_same_content_opens_nothing(opened: CaseOpened
         {"language": "en"},
         {"journey": "billing"},
         {"priority": Priority.LOW},
+        {"tier": "silver"},
+        {"to": "other@shop.example"},
         {"customer_ref": "someone-else"},
         {"customer_name": Clear(CUSTOMER, "Kim Lee")},
         {"customer_name": None},

@@ -10,6 +10,7 @@ import pytest
 from events.case import (
     Case,
     CaseAssigned,
+    CaseClassified,
     CaseClosed,
     CaseEscalated,
     CaseHandedOver,
@@ -54,6 +55,7 @@ def test_a_case_stands_where_all_services_together_say() -> None:
             language="de",
             journey="delivery",
             priority=an(CaseOpened).priority,
+            tier="gold",
             customer_ref=CUSTOMER,
             external_id="MAIL-4711",
             queue_id="general",
@@ -61,6 +63,14 @@ def test_a_case_stands_where_all_services_together_say() -> None:
             agent_id="anna",
         )
     )
+
+
+def test_a_case_is_seen_as_it_was_classified_last() -> None:
+    urgent = an(CaseClassified, priority="urgent", tier=None, journey=None)
+    row = folding(CASES_VIEW, an(CaseOpened), an(CaseClassified, priority=None, tier="silver"), urgent).row()
+
+    assert row is not None
+    assert (row.priority, row.tier, row.journey) == ("urgent", "silver", "return")
 
 
 def test_an_observed_case_stands_where_the_other_system_left_it_and_knows_its_import() -> None:

@@ -9,15 +9,19 @@ from uuid import UUID, uuid4, uuid5
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ConfigDict, Field, JsonValue, StringConstraints
 
-from events.case import Case, CaseOpened, Category, Priority
+from events.case import Case, CaseOpened, Category, MessageReceived, Priority
 from events.database import Connection
 from events.errors import Invalid, Unknown
-from events.event import CASES, Label, Moment, Ref
+from events.event import CASES, CaseEvent, Label, Moment, Recorded, Ref
 from events.operations import Role
 from events.personal import Clear, Redacted
 from events.wire import NAMESPACE, moment, rfc3339
 from services.intake import reading, views
+from services.intake.api import contacts
+from services.intake.decide import arriving
 from services.intake.decide import cases as decide
+from services.intake.decide.addresses import case_named
+from services.intake.decide.cases import Life
 from services.intake.reading import CaseDetail
 from services.runtime import Host
 from services.web import (
@@ -44,7 +48,9 @@ _OPENING: dict[str, JsonValue] = {
     "body": "Es sollte am Freitag kommen und ist noch nicht da.",
     "customer": {"external_id": "crm-20417", "name": "Kim Ünal", "email": "kim@customer.example"},
     "priority": "high",
+    "tier": "gold",
     "external_id": "MAIL-4711",
+    "to": "hilfe@shop.example",
 }
 
 
@@ -73,8 +79,13 @@ class OpenOrder(Order):
     body: PlainText
     customer: CustomerOrder
     priority: Priority = Priority.NORMAL
+    tier: Ref | None = Field(default=None, description="What the customer is to you: `gold`, `business` …")
     external_id: Ref | None = Field(
         default=None, description="The contact's id in the channel's own system: one per channel, one case for ever."
+    )
+    to: Ref | None = Field(
+        default=None,
+        description="The address the customer wrote to. At a case's own, `case-<case_id>`, it belongs to that case.",
     )
     occurred_at: Moment | None = Field(default=None, description="When the customer came in; now, if you do not say.")
 
@@ -86,6 +97,18 @@ class Opened(Answer):
 
 class Cases(Answer):
     items: list[Case]
+
+
+_AT_ITS_ADDRESS: dict[int | str, dict[str, Any]] = {
+    200: {"model": Opened, "description": "It came in at a case's own address and is a message on that case."}
+}
+
+
+def message_id_of(order: OpenOrder, caller: Caller) -> str:
+    """The id of what came in at a case's own address, made like a case's."""
+    if order.external_id is not None or caller.idempotency_key is not None:
+        return str(uuid5(NAMESPACE, f"{case_id_of(order, caller)}/message"))
+    return str(uuid4())
 
 
 def case_id_of(order: OpenOrder, caller: Caller) -> str:
@@ -115,7 +138,24 @@ async def _recorded_texts(host: Host, case_id: str, conn: Connection) -> Mapping
     )
     if row is None:
         return {}
-    sealed = reading.sealed(host.store.recorded(row))
+    return await _texts(host, host.store.recorded(row), conn)
+
+
+async def _message_texts(host: Host, case_id: str, message_id: str, conn: Connection) -> Mapping[str, str | Redacted]:
+    rows = await conn.fetch(
+        "select * from events where topic = $1 and subject = $2 and type = $3 order by sequence",
+        CASES,
+        case_id,
+        MessageReceived.TYPE,
+    )
+    for event in map(host.store.recorded, rows):
+        if event.data.message_id == message_id:
+            return await _texts(host, event, conn)
+    return {}
+
+
+async def _texts(host: Host, event: Recorded[CaseEvent], conn: Connection) -> Mapping[str, str | Redacted]:
+    sealed = reading.sealed(event)
     texts = await host.keyring.open(conn, sealed)
     return {name: text for (_, _, name, _), text in zip(sealed, texts, strict=True)}
 
@@ -144,13 +184,21 @@ def add(router: APIRouter, door: Door) -> None:
 def _add_opening(router: APIRouter, door: Door) -> None:
     host, opens = door.host, door.caller(Role.CHANNEL, Role.AGENT, Role.LEAD)
 
-    @router.post("/v1/cases", status_code=201, summary="Open a case")
+    @router.post("/v1/cases", status_code=201, summary="Open a case", responses=_AT_ITS_ADDRESS)
     async def open_case(order: OpenOrder, response: Response, caller: Annotated[Caller, opens]) -> Opened:
         """A customer came in with something new.
 
         The same `channel` and `external_id` again is the same case: with the same content it is answered as before
         and nothing happens; with other content it is refused (409) and the problem names the case as `case_id`.
+
+        What came in at a case's own address (`to`) opens nothing: it becomes a message on that case, as at
+        `/v1/cases/{case_id}/messages`, and the answer is that case with 200. How the order sees the contact, its
+        priority for example, changes nothing there.
         """
+        owner = None if order.to is None else case_named(order.to)
+        if owner is not None:
+            response.status_code = 200
+            return await _arrived(host, owner, order, response, caller)
         case_id = case_id_of(order, caller)
         customer_ref = await customer_ref_of(host, order.customer.external_id)
         opened = _opened(order, customer_ref)
@@ -168,6 +216,21 @@ def _add_opening(router: APIRouter, door: Door) -> None:
         return Opened(case_id=ids["case_id"], customer_ref=ids["customer_ref"])
 
 
+async def _arrived(host: Host, case_id: str, order: OpenOrder, response: Response, caller: Caller) -> Opened:
+    """The contact is a message on the case at whose own address it came in."""
+    message_id = message_id_of(order, caller)
+    message = decide.Message(message_id, order.body, order.channel, title=order.subject, to=order.to)
+    change = partial(contacts.change, host, case_id, caller=caller, order=order)
+    try:
+        changed = await change(partial(arriving.arrive, message, order.occurred_at))
+    except decide.Known:
+        again, look = partial(arriving.arrive_again, message), partial(_message_texts, host, case_id, message_id)
+        changed = await change(again, look=look)
+    written(response, changed)
+    life: Life = changed.states[0]
+    return Opened(case_id=case_id, customer_ref=life.person)
+
+
 def _opened(order: OpenOrder, customer_ref: str) -> CaseOpened:
     name, email = order.customer.name, order.customer.email
     return CaseOpened(
@@ -176,12 +239,14 @@ def _opened(order: OpenOrder, customer_ref: str) -> CaseOpened:
         language=order.language,
         journey=order.journey,
         priority=order.priority,
+        tier=order.tier,
         customer_ref=customer_ref,
         customer_name=None if name is None else Clear(customer_ref, name),
         customer_email=None if email is None else Clear(customer_ref, email),
         title=Clear(customer_ref, order.subject),
         body=Clear(customer_ref, order.body),
         external_id=order.external_id,
+        to=order.to,
     )
 
 
@@ -193,6 +258,7 @@ def _add_list(router: APIRouter, host: Host, reads: Any) -> None:
         caller: Annotated[Caller, reads],
         category: Category | None = None,
         priority: Priority | None = None,
+        tier: Filter = None,
         market: Filter = None,
         language: Filter = None,
         journey: Filter = None,
@@ -209,7 +275,7 @@ def _add_list(router: APIRouter, host: Host, reads: Any) -> None:
         """
         mine = caller.principal.holder or "" if caller.principal.role is Role.PARTNER else None
         wanted = views.Wanted(
-            category, priority, market, language, journey, channel, queue, unit, import_id, partner_id=mine
+            category, priority, tier, market, language, journey, channel, queue, unit, import_id, partner_id=mine
         )
         found = await views.cases(host.database, wanted, _last_shown(cursor_), limit)
         if len(found) == limit and found[-1].opened_at is not None:

@@ -1,13 +1,15 @@
 """What is said on a case, and how its life moves: messages, resolve, reopen, close, feedback."""
 
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import uuid4, uuid5
 
 from fastapi import APIRouter, Response
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from events.case import Category
+from events.database import Connection
 from events.errors import Unknown
 from events.event import Label, Moment, Ref
 from events.operations import Role
@@ -46,6 +48,7 @@ class MessageOrder(When):
         default=None, description="Whom the case waits for from now on."
     )
     automatic: bool = Field(default=False, description="Written by a machine: it is no first response.")
+    to: Ref | None = Field(default=None, description="The address it was sent to: the case's own, or none.")
 
     @model_validator(mode="after")
     def _customers_only_write(self) -> Self:
@@ -110,7 +113,14 @@ class FeedbackTaken(Answer):
 RESOLVE, CLOSE = ResolveOrder(), CloseOrder()
 
 
-async def _change(host: Host, case_id: str, decision: Decision, caller: Caller, order: Order) -> Changed:
+async def change(
+    host: Host,
+    case_id: str,
+    decision: Decision,
+    caller: Caller,
+    order: Order,
+    look: Callable[[Connection], Awaitable[Any]] | None = None,
+) -> Changed:
     """Decide about the case, once per idempotency key. What is answered is read from the state, so nothing is kept."""
     return await host.store.change(
         decide.FOLD(case_id),
@@ -118,6 +128,7 @@ async def _change(host: Host, case_id: str, decision: Decision, caller: Caller, 
         actor=caller.actor,
         expected=caller.expected,
         once=caller.once(order, 200, case_id=case_id),
+        look=look,
     )
 
 
@@ -159,10 +170,16 @@ def _add_messages(router: APIRouter, door: Door) -> None:
                 raise Unknown(f"there is no case {case_id}")
         message_id = _message_id(caller)
         message = decide.Message(
-            message_id, order.body, order.channel, order.visibility, order.automatic, order.waits_for
+            message_id,
+            order.body,
+            order.channel,
+            order.visibility,
+            order.automatic,
+            order.waits_for,
+            to=order.to,
         )
         decision = decide.receive if order.direction == "in" else decide.send
-        written(response, await _change(host, case_id, partial(decision, message, order.occurred_at), caller, order))
+        written(response, await change(host, case_id, partial(decision, message, order.occurred_at), caller, order))
         return MessageWritten(case_id=case_id, message_id=message_id)
 
 
@@ -181,7 +198,7 @@ def _add_moves(router: APIRouter, door: Door) -> None:
         """
         by: decide.Resolver = "customer" if caller.principal.role is Role.CHANNEL else "agent"
         decision = partial(decide.resolve, by, order.code, order.occurred_at)
-        return _moved(response, await _change(host, case_id, decision, caller, order))
+        return _moved(response, await change(host, case_id, decision, caller, order))
 
     @router.post("/v1/cases/{case_id}:reopen", summary="Reopen a resolved case")
     async def reopen(
@@ -189,7 +206,7 @@ def _add_moves(router: APIRouter, door: Door) -> None:
     ) -> Moved:
         """The answer was not the end: the next episode begins. A closed case stays closed."""
         decision = partial(decide.reopen, order.reason, order.occurred_at)
-        return _moved(response, await _change(host, case_id, decision, caller, order))
+        return _moved(response, await change(host, case_id, decision, caller, order))
 
     @router.post("/v1/cases/{case_id}:close", summary="Close a resolved case")
     async def close(
@@ -197,7 +214,7 @@ def _add_moves(router: APIRouter, door: Door) -> None:
     ) -> Moved:
         """Nothing more is expected; a later contact opens a new case. A case that is not resolved is not closed."""
         decision = partial(decide.close, order.reason, order.occurred_at)
-        return _moved(response, await _change(host, case_id, decision, caller, order))
+        return _moved(response, await change(host, case_id, decision, caller, order))
 
 
 def _add_feedback(router: APIRouter, door: Door) -> None:
@@ -212,7 +229,7 @@ def _add_feedback(router: APIRouter, door: Door) -> None:
         Only a channel brings it; nobody judges their own work.
         """
         answer = partial(decide.feedback, order.episode, order.accepted, order.csat, order.nps)
-        changed = await _change(host, case_id, partial(answer, order.occurred_at), caller, order)
+        changed = await change(host, case_id, partial(answer, order.occurred_at), caller, order)
         written(response, changed)
         life: Life = changed.states[0]
         return FeedbackTaken(case_id=case_id, episode=order.episode or max(life.resolved))

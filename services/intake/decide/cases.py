@@ -15,7 +15,9 @@ from typing import Literal
 from events.case import (
     ENDED,
     Case,
+    CaseClassified,
     CaseClosed,
+    CaseFlagged,
     CaseObserved,
     CaseOpened,
     CaseReopened,
@@ -26,6 +28,7 @@ from events.case import (
     MessageReceived,
     MessageSent,
     Priority,
+    address,
 )
 from events.case import evolve as evolve_case
 from events.errors import Invalid, Refused, Unknown
@@ -33,6 +36,7 @@ from events.event import CASES, CaseEvent, Key, Recorded
 from events.personal import Clear, Redacted, personal_fields
 from events.store import Fold, New
 from events.store.shapes import AHEAD, OLDEST
+from services.intake.decide.addresses import leads_to
 
 UNKNOWN = "unknown"
 """What a taken over case says where the other system said nothing."""
@@ -47,6 +51,14 @@ class Life:
     case: Case
     moved_at: datetime | None = None
     """When it last was opened, observed, taken over, resolved, reopened or closed: no later move happens before."""
+    began_at: datetime | None = None
+    """When the episode began that it is in."""
+    opened: CaseOpened | None = None
+    """As it came in, whatever was said about it since."""
+    classified_at: datetime | None = None
+    """When it was last said how it is seen: when it came in, or later."""
+    flags: frozenset[str] = frozenset()
+    """What was noticed in this episode."""
     code: str | None = None
     """What the last resolution was called here."""
     reopened_for: str | None = None
@@ -89,14 +101,20 @@ def evolve(life: Life, event: Recorded[CaseEvent]) -> Life:
     life = replace(life, case=evolve_case(life.case, event))
     at = event.occurred_at
     match event.data:
-        case CaseOpened() | CaseTakenOver():
-            return replace(life, moved_at=at)
+        case CaseOpened() as opened:
+            return replace(life, moved_at=at, began_at=at, classified_at=at, opened=opened)
+        case CaseTakenOver():
+            return replace(life, moved_at=at, began_at=at, classified_at=max(at, life.classified_at or at))
+        case CaseClassified():
+            return replace(life, classified_at=at)
+        case CaseFlagged(flag=flag):
+            return replace(life, flags=life.flags | {flag})
         case MessageReceived() | MessageSent() as message:
             return replace(life, messages=life.messages | {message.message_id})
         case CaseResolved() as resolved:
             return replace(life, moved_at=at, code=resolved.code, resolved=life.resolved | {resolved.episode})
         case CaseReopened() as reopened:
-            return replace(life, moved_at=at, code=None, reopened_for=reopened.reason)
+            return replace(life, moved_at=at, began_at=at, code=None, reopened_for=reopened.reason, flags=frozenset())
         case CaseClosed():
             return replace(life, moved_at=at)
         case FeedbackReceived() as answer:
@@ -128,7 +146,7 @@ def open_case(opened: CaseOpened, at: datetime | None, now: datetime, life: Life
     """Open a case. `at` is when the customer came in (None: now). Raises Known where there is a case already."""
     if life.exists:
         raise Known(f"this contact is case {life.case.case_id} already", case_id=life.case.case_id)
-    return [New(opened, _when(at, now))]
+    return [New(opened, happened(at, now))]
 
 
 def open_again(opened: CaseOpened, now: datetime, life: Life, texts: Mapping[str, str | Redacted]) -> list[New]:
@@ -136,17 +154,20 @@ def open_again(opened: CaseOpened, now: datetime, life: Life, texts: Mapping[str
 
     `texts` are the personal fields as they were recorded, by their names. Raises Refused when anything differs.
     """
-    asked = (opened.channel, opened.market, opened.language, opened.journey, opened.priority, opened.customer_ref)
-    case = life.case
-    known = (case.channel, case.market, case.language, case.journey, case.priority, case.customer_ref)
     said = {name: text for name in personal_fields(CaseOpened) if (text := getattr(opened, name)) is not None}
-    if asked == known and said == {name: Clear(life.person, text) for name, text in texts.items()}:
+    same = life.opened is not None and _unsealed(opened) == _unsealed(life.opened)
+    if same and said == {name: Clear(life.person, text) for name, text in texts.items()}:
         return []
     raise Refused(
-        f"this contact is case {case.case_id} already, with other content;"
+        f"this contact is case {life.case.case_id} already, with other content;"
         " send what is new as a message on that case, or use another external_id",
-        case_id=case.case_id,
+        case_id=life.case.case_id,
     )
+
+
+def _unsealed(opened: CaseOpened) -> dict[str, object]:
+    """What a contact says beside its texts."""
+    return opened.model_dump(exclude={*personal_fields(CaseOpened), "external_id"})
 
 
 # -------------------------------------------------------------------------------------------------------- messages
@@ -162,18 +183,23 @@ class Message:
     visibility: Literal["public", "internal"] = "public"
     automatic: bool = False
     waits_for: Literal["customer", "internal"] | None = None
+    title: str | None = None
+    to: str | None = None
+    """The address it was sent to; only the case's own is right."""
 
 
 def receive(message: Message, at: datetime | None, now: datetime, life: Life) -> list[New]:
     """The customer wrote: a resolved case is reopened by it, an observed one taken over, a closed one stays closed."""
     if message.message_id in life.messages:
         return []
-    when = _talked(at, now, life)
+    when = _talked(message.to, at, now, life)
     moves = _contacted(life, _since(when, now, life), "the customer wrote again")
     received = MessageReceived(
         message_id=message.message_id,
         channel=message.channel or life.case.channel or UNKNOWN,
+        title=None if message.title is None else Clear(life.person, message.title),
         body=Clear(life.person, message.text),
+        to=message.to,
     )
     return [*moves, New(received, when)]
 
@@ -182,7 +208,7 @@ def send(message: Message, at: datetime | None, now: datetime, life: Life) -> li
     """Somebody of ours or a partner's wrote. A resolved case stays resolved by it."""
     if message.message_id in life.messages:
         return []
-    when = _talked(at, now, life)
+    when = _talked(message.to, at, now, life)
     moves = [] if life.ended else _contacted(life, _since(when, now, life))
     sent = MessageSent(
         message_id=message.message_id,
@@ -195,13 +221,15 @@ def send(message: Message, at: datetime | None, now: datetime, life: Life) -> li
     return [*moves, New(sent, when)]
 
 
-def _talked(at: datetime | None, now: datetime, life: Life) -> datetime:
-    _must_exist(life)
+def _talked(to: str | None, at: datetime | None, now: datetime, life: Life) -> datetime:
+    must_exist(life)
+    if to is not None and not leads_to(to, life.case.case_id):
+        raise Invalid(f"{to} is not the address of this case; its own is {address(life.case.case_id)}")
     if life.closed:
         raise Refused(f"case {life.case.case_id} is closed; open a new case for what is new", case_id=life.case.case_id)
-    when = _when(at, now)
+    when = happened(at, now)
     if life.case.opened_at is not None and when < life.case.opened_at:
-        raise Invalid(f"the case began at {_utc(life.case.opened_at)}; nothing was said on it before")
+        raise Invalid(f"the case began at {utc(life.case.opened_at)}; nothing was said on it before")
     return when
 
 
@@ -213,7 +241,7 @@ Resolver = Literal["agent", "partner", "escalation", "customer", "system"]
 
 def resolve(by: Resolver, code: str | None, at: datetime | None, now: datetime, life: Life) -> list[New]:
     """End the episode with an answer. Raises Refused when it ended already under another code."""
-    _must_exist(life)
+    must_exist(life)
     if life.ended:
         if code is None or life.code is None or code == life.code:
             return []
@@ -227,7 +255,7 @@ def resolve(by: Resolver, code: str | None, at: datetime | None, now: datetime, 
 
 def reopen(reason: str, at: datetime | None, now: datetime, life: Life) -> list[New]:
     """Begin the next episode of a resolved case. Raises Refused for a case that is open, or closed for good."""
-    _must_exist(life)
+    must_exist(life)
     if life.closed:
         raise Refused("the case is closed; open a new case for what is new")
     if not life.ended:
@@ -239,7 +267,7 @@ def reopen(reason: str, at: datetime | None, now: datetime, life: Life) -> list[
 
 def close(reason: str, at: datetime | None, now: datetime, life: Life) -> list[New]:
     """Expect nothing more on a resolved case. Raises Refused for one that is not resolved."""
-    _must_exist(life)
+    must_exist(life)
     if life.closed:
         return []
     if not life.ended:
@@ -257,7 +285,7 @@ def feedback(
     life: Life,
 ) -> list[New]:
     """The customer's answer about an episode that was resolved, once; without `episode`, about the last of them."""
-    _must_exist(life)
+    must_exist(life)
     about = episode or max(life.resolved, default=life.case.episode)
     if about not in life.resolved:
         raise Refused(f"episode {about} was not resolved; there is nothing yet to judge")
@@ -266,7 +294,7 @@ def feedback(
         return []
     if any(given.episode == about for given in life.answers):
         raise Refused(f"the customer answered about episode {about} already; an answer is not changed")
-    return [New(answer, _when(at, now))]
+    return [New(answer, happened(at, now))]
 
 
 # ------------------------------------------------------------------------------------------ history of other systems
@@ -308,6 +336,7 @@ def _contacted(life: Life, at: datetime, again: str | None = None) -> list[New]:
             language=case.language or UNKNOWN,
             journey=case.journey or UNKNOWN,
             priority=case.priority or Priority.NORMAL,
+            tier=case.tier,
             customer_ref=life.person,
         )
         moves.append(New(taken_over, at))
@@ -319,19 +348,19 @@ def _contacted(life: Life, at: datetime, again: str | None = None) -> list[New]:
 # -------------------------------------------------------------------------------------------------------- when it was
 
 
-def _when(at: datetime | None, now: datetime) -> datetime:
+def happened(at: datetime | None, now: datetime) -> datetime:
     """When it happened. A clock up to five minutes ahead of ours means now; the store refuses what is further off."""
     return now if at is None or now < at <= now + AHEAD else at
 
 
 def _moved(at: datetime | None, now: datetime, life: Life) -> datetime:
     """When the case moved. Before its last move it cannot have: folds in order of time would end elsewhere."""
-    when = _when(at, now)
+    when = happened(at, now)
     if life.moved_at is None or when >= life.moved_at:
         return when
     if at is None:
         return life.moved_at
-    raise Invalid(f"the case moved last at {_utc(life.moved_at)}; this cannot have happened before")
+    raise Invalid(f"the case moved last at {utc(life.moved_at)}; this cannot have happened before")
 
 
 def _since(when: datetime, now: datetime, life: Life) -> datetime:
@@ -339,10 +368,12 @@ def _since(when: datetime, now: datetime, life: Life) -> datetime:
     return when if life.moved_at is None or when >= life.moved_at else max(now, life.moved_at)
 
 
-def _utc(at: datetime) -> str:
+def utc(at: datetime) -> str:
+    """As sentences say it."""
     return at.isoformat().replace("+00:00", "Z")
 
 
-def _must_exist(life: Life) -> None:
+def must_exist(life: Life) -> None:
+    """Raises Unknown for a case of which nothing is known."""
     if not life.exists:
         raise Unknown(f"there is no case {life.case.case_id}")
