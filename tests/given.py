@@ -157,6 +157,9 @@ _ESCALATION_UNIT: tuple[Event, ...] = (
     case.ClockStarted(
         clock=ClockKind.RESOLUTION,
         episode=1,
+        turn=0,
+        owner=None,
+        fires=True,
         promise="standard@1",
         calendar="always@1",
         target_s=28_800,
@@ -165,10 +168,11 @@ _ESCALATION_UNIT: tuple[Event, ...] = (
         tzdata="2026.6",
     ),
     case.PromisesPinned(promises=("vip@2", "standard@1"), reason="the case came in"),
-    case.ClockPaused(clock=ClockKind.HANDLING, episode=1, reason=Category.WAITING_CUSTOMER),
+    case.ClockPaused(clock=ClockKind.HANDLING, episode=1, turn=0, reason=Category.WAITING_CUSTOMER, due_at=None),
     case.ClockResumed(
         clock=ClockKind.HANDLING,
         episode=1,
+        turn=0,
         due_at=AFTERNOON,
         warnings=(case.ClockWarning(percent=90, at=NOON),),
         tzdata="2026.6",
@@ -177,6 +181,7 @@ _ESCALATION_UNIT: tuple[Event, ...] = (
     case.ClockRetargeted(
         clock=ClockKind.RESOLUTION,
         episode=1,
+        turn=0,
         promise="vip@2",
         calendar="office@3",
         target_s=14_400,
@@ -201,10 +206,17 @@ _ESCALATION_UNIT: tuple[Event, ...] = (
             kept=True,
         ),
     ),
-    case.ClockWarned(clock=ClockKind.RESOLUTION, episode=1, percent=75, due_at=AFTERNOON),
-    case.ClockBreached(clock=ClockKind.RESOLUTION, episode=1, promise="standard@1", due_at=AFTERNOON),
+    case.ClockWarned(clock=ClockKind.RESOLUTION, episode=1, turn=0, percent=75, due_at=AFTERNOON),
+    case.ClockBreached(clock=ClockKind.RESOLUTION, episode=1, turn=0, promise="standard@1", due_at=AFTERNOON),
     case.ClockStopped(
-        clock=ClockKind.FIRST_RESPONSE, episode=1, promise="standard@1", due_at=NOON, elapsed_s=412, kept=True
+        clock=ClockKind.FIRST_RESPONSE,
+        episode=1,
+        turn=0,
+        promise="standard@1",
+        due_at=NOON,
+        elapsed_s=412,
+        kept=True,
+        ignored_s=0,
     ),
     case.CaseEscalated(
         escalation_id=_ESCALATION,
@@ -213,6 +225,9 @@ _ESCALATION_UNIT: tuple[Event, ...] = (
         ladder="standard@1",
         trigger="resolution",
         reason="the promise was not kept",
+    ),
+    case.EscalationUnanswered(
+        escalation_id=_ESCALATION, unit_id="escalation", rung="second-line", acknowledge_by=AFTERNOON
     ),
     case.EscalationAcknowledged(escalation_id=_ESCALATION, unit_id="escalation", owner="olga"),
     case.EscalationResolved(escalation_id=_ESCALATION, unit_id="escalation", owner="olga", code="solved"),
@@ -227,8 +242,21 @@ _ESCALATION_UNIT: tuple[Event, ...] = (
             PromiseTarget(clock=ClockKind.RESOLUTION, priority=Priority.HIGH, target_s=28_800),
         ),
         warn_percent=75,
+        kind=operations.PromiseKind.CUSTOMER,
+        start=operations.Cases(),
+        stop=operations.Cases(tiers=("staff",)),
+        pauses=(operations.PromisePause(clocks=(ClockKind.RESOLUTION,), categories=(Category.WAITING_CUSTOMER,)),),
+        warnings=(50, 75, 90),
+        restate=operations.Restate.FORWARD_ONLY,
     ),
     operations.LadderPublished(version=1, unit_id="escalation", on_breach=(ClockKind.RESOLUTION,)),
+    operations.RotaPublished(
+        version=1,
+        unit_id="escalation",
+        tz="Europe/Berlin",
+        weekly=(operations.WeeklyShift(days=("mon", "tue"), opens="08:00", closes="20:00", agents=("olga",)),),
+        dated=(operations.DatedShift(date="2026-12-24", opens="00:00", closes="24:00", agents=("paul",)),),
+    ),
 )
 
 _VENDOR: tuple[Event, ...] = (

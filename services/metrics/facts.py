@@ -28,10 +28,11 @@ from events.case import (
     CaseTakenOver,
     Category,
     ClockBreached,
+    ClockEvent,
     ClockKind,
+    ClockRestated,
     ClockStarted,
     ClockStopped,
-    ClockWarned,
     FeedbackReceived,
     MessageReceived,
     MessageSent,
@@ -39,6 +40,7 @@ from events.case import (
     OfferExpired,
     OfferWithdrawn,
     Priority,
+    PromisesPinned,
     UnitKind,
     evolve,
 )
@@ -171,7 +173,7 @@ def fold(facts: CaseFacts | None, event: Recorded[Any]) -> CaseFacts:
 def kind_of(facts: CaseFacts, data: CaseEvent) -> Kind:
     """What the event is, for a case that stands as in `facts`."""
     match data:
-        case ClockStarted() | ClockWarned() | ClockBreached() | ClockStopped():
+        case ClockEvent() | PromisesPinned():
             return Kind.CLOCK
         case CaseOffered() | OfferDeclined() | OfferExpired() | OfferWithdrawn():
             return Kind.OFFER
@@ -229,8 +231,13 @@ def _step(facts: CaseFacts, event: Recorded[CaseEvent]) -> CaseFacts:
 
 
 def _clock(facts: CaseFacts, data: CaseEvent) -> CaseFacts:
-    """A stopped clock says whether its promise was kept; a breached one says no until it is stopped."""
+    """A stopped clock says whether its promise was kept; a breached one says no until it is stopped, and a restated one
+    whatever is true by then."""
     match data:
+        case ClockRestated(clock=ClockKind.FIRST_RESPONSE):
+            return replace(facts, response_kept=Verdict.of(data.after.kept))
+        case ClockRestated(clock=ClockKind.RESOLUTION) if data.episode >= facts.clock_episode:
+            return replace(facts, clock_episode=data.episode, clock_kept=Verdict.of(data.after.kept))
         case ClockStopped(clock=ClockKind.FIRST_RESPONSE):
             return replace(facts, response_kept=Verdict.of(data.kept))
         case ClockBreached(clock=ClockKind.FIRST_RESPONSE) if facts.response_kept is Verdict.UNKNOWN:

@@ -63,18 +63,30 @@ _SHOWN_BY: dict[str, tuple[str, ...]] = {
 
 def walk(events: Iterable[Recorded[Any]]) -> Walk | None:
     """The walk of one case from its events, in whatever order they come; None without any."""
-    facts, lines = None, list[Line]()
+    facts, lines, promised = None, list[Line](), set[tuple[case.ClockKind, int, int]]()
     evidence: dict[str, list[str]] = {answer: [] for answer in _SHOWN_BY}
     for event in sorted(events, key=lambda event: event.key):
         before = facts or CaseFacts(event.subject)
         facts = fold(facts, event)
-        lines.append(_line(before, event))
+        if _is_told(event.data, promised):
+            lines.append(_line(before, event))
         _collect(evidence, before, facts, event.id)
     if facts is None:
         return None
     verdict: dict[str, Verdict] = {answer: getattr(facts, answer) for answer in _SHOWN_BY}
     told = {a: tuple(ids) if verdict[a] is not Verdict.UNKNOWN else () for a, ids in evidence.items()}
     return Walk(facts, tuple(lines), verdict, told)
+
+
+def _is_told(data: CaseEvent, promised: set[tuple[case.ClockKind, int, int]]) -> bool:
+    """Everything but clocks that nothing is promised about: they are asked for by themselves."""
+    if not isinstance(data, case.ClockEvent):
+        return True
+    key = (data.clock, data.episode, data.turn)
+    spans = data.after.spans if isinstance(data, case.ClockRestated) else (data,)
+    if any(getattr(span, "promise", None) is not None for span in spans):
+        promised.add(key)
+    return key in promised
 
 
 def _collect(evidence: dict[str, list[str]], before: CaseFacts, after: CaseFacts, event_id: str) -> None:
@@ -120,15 +132,15 @@ def _why(data: CaseEvent) -> str | None:
             return f"{data.reason} (ladder {ladder})"
         case case.CaseHandedOver():
             return f"contract {data.contract}" + (f", share plan {data.share_plan}" if data.share_plan else "")
-        case case.ClockStarted() | case.ClockStopped() | case.ClockBreached():
-            return f"promise {data.promise}"
+        case case.ClockStarted() | case.ClockRetargeted() | case.ClockStopped() | case.ClockBreached():
+            return None if data.promise is None else f"promise {data.promise}"
         case _:
             return getattr(data, "reason", None) or getattr(data, "code", None)
 
 
 def _details(data: CaseEvent) -> dict[str, Detail]:
     said = data.model_dump(mode="json", exclude=set(personal_fields(type(data))), exclude_none=True)
-    return {name: value for name, value in said.items() if name not in ("reason", "code")}
+    return {name: value for name, value in said.items() if name not in ("reason", "code") and isinstance(value, Detail)}
 
 
 def what_happened(data: CaseEvent) -> str:
@@ -152,7 +164,9 @@ def what_happened(data: CaseEvent) -> str:
             return "closed"
         case case.FeedbackReceived():
             return _answered(data)
-        case case.ClockStarted() | case.ClockWarned() | case.ClockBreached() | case.ClockStopped():
+        case case.PromisesPinned():
+            return "judged by " + (", ".join(data.promises) or "nothing")
+        case case.ClockEvent():
             return _clock(data)
         case _:
             return _routed(data)
@@ -193,9 +207,22 @@ def _answered(data: case.FeedbackReceived) -> str:
     return f"the customer answered the survey{_of(data.episode)}" + (f": {told}" if told else "")
 
 
-def _clock(data: case.ClockStarted | case.ClockWarned | case.ClockBreached | case.ClockStopped) -> str:
+_KEPT = {True: "in time", False: "too late", None: "open"}
+
+
+def _clock(data: case.ClockEvent) -> str:
     name = f"{data.clock.replace('_', '-')} clock{_of(data.episode)}"
     match data:
+        case case.ClockPaused():
+            return f"{name} paused"
+        case case.ClockResumed():
+            return f"{name} goes on"
+        case case.ClockRetargeted():
+            return f"{name} has another target"
+        case case.ClockCancelled():
+            return f"{name} ended without a verdict"
+        case case.ClockRestated():
+            return f"{name} told anew: " + _KEPT[data.after.kept]
         case case.ClockStarted():
             return f"{name} started"
         case case.ClockWarned():
@@ -203,7 +230,9 @@ def _clock(data: case.ClockStarted | case.ClockWarned | case.ClockBreached | cas
         case case.ClockBreached():
             return f"{name} breached its promise"
         case case.ClockStopped():
-            return f"{name} stopped, " + ("in time" if data.kept else "too late")
+            return f"{name} stopped" + ("" if data.kept is None else f", {_KEPT[data.kept]}")
+        case _:
+            return name
 
 
 def _routed(data: CaseEvent) -> str:

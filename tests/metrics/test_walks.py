@@ -20,6 +20,7 @@ from events.case import (
     CaseReopened,
     CaseResolved,
     ClockBreached,
+    ClockEvent,
     ClockKind,
     ClockStarted,
     ClockStopped,
@@ -105,14 +106,23 @@ def test_an_observed_step_names_the_agent_the_other_system_named() -> None:
 
 @pytest.mark.parametrize("kind", CASE_EVENTS, ids=lambda kind: kind.__name__)
 def test_every_event_has_a_line_without_personal_text(kind: type[CaseEvent]) -> None:
-    (event,) = history(an(kind))
-    done = walk([event])
+    clock = (an(ClockStarted),) if issubclass(kind, ClockEvent) and kind is not ClockStarted else ()
+    own = {name: getattr(an(ClockStarted), name) for name in ("clock", "episode", "turn")} if clock else {}
+    events = history(*clock, an(kind, **own))
+    done = walk(events)
     assert done is not None
-    (line,) = done.lines
+    line = done.lines[-1]
+    event = events[-1]
 
     assert line.what
     sealed = [value for value in dict(event.data).values() if isinstance(value, Sealed)]
     assert not [value for value in sealed if value.text in repr(line)]
+
+
+def test_a_clock_nothing_is_promised_about_is_not_told_in_a_walk() -> None:
+    silent = {"clock": ClockKind.HANDLING, "promise": None}
+    done = walked(an(CaseOpened), an(ClockStarted, **silent), an(ClockStopped, **silent, due_at=None, kept=None))
+    assert [line.type for line in done.lines] == [CaseOpened.TYPE]
 
 
 def test_the_verdict_of_a_good_walk_comes_with_its_evidence() -> None:
