@@ -225,13 +225,22 @@ _ESCALATION_UNIT: tuple[Event, ...] = (
         ladder="standard@1",
         trigger="resolution",
         reason="the promise was not kept",
+        rung="first",
+        acknowledge_by=None,
+        on_duty=(),
+        resolved=False,
     ),
     case.EscalationUnanswered(
         escalation_id=_ESCALATION, unit_id="escalation", rung="second-line", acknowledge_by=AFTERNOON
     ),
-    case.EscalationAcknowledged(escalation_id=_ESCALATION, unit_id="escalation", owner="olga"),
+    case.EscalationAcknowledged(
+        escalation_id=_ESCALATION,
+        unit_id="escalation",
+        owner="olga",
+        address="case-0195571e-8a00-7000-8000-000000000001",
+    ),
     case.EscalationResolved(escalation_id=_ESCALATION, unit_id="escalation", owner="olga", code="solved"),
-    case.EscalationReturned(escalation_id=_ESCALATION, unit_id="escalation", reason="nothing to escalate"),
+    case.EscalationReturned(escalation_id=_ESCALATION, unit_id="escalation", reason="nothing to escalate", times=1),
     operations.CalendarPublished(version=1, name="24×7", always=True),
     operations.PromisePublished(
         version=1,
@@ -249,7 +258,13 @@ _ESCALATION_UNIT: tuple[Event, ...] = (
         warnings=(50, 75, 90),
         restate=operations.Restate.FORWARD_ONLY,
     ),
-    operations.LadderPublished(version=1, unit_id="escalation", on_breach=(ClockKind.RESOLUTION,)),
+    operations.LadderPublished(
+        version=1,
+        unit_id="escalation",
+        on_breach=(ClockKind.RESOLUTION,),
+        applies=operations.Applies(),
+        rungs=(),
+    ),
     operations.RotaPublished(
         version=1,
         unit_id="escalation",

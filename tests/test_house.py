@@ -35,6 +35,7 @@ SHAPES = {
 LONG_FUNCTION, LONG_FILE = 40, 400
 LONGER = {
     "libs/events/case.py": "every event about a case is read in one place",
+    "libs/events/operations.py": "every event about anything else is read in one place",
     "libs/events/case.py:evolve": "one arm per event, of which a reader looks at one",
 }
 

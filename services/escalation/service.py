@@ -42,8 +42,9 @@ STANDARD_LADDER = LadderPublished(version=1, unit_id="escalation", on_breach=(Cl
 SERVICE = Service(
     name="escalation",
     sentence="promises times, runs the clocks, and gives a breached case to a unit that owns it",
-    paths=("calendars", "promises", "ladders", "clocks", "escalations"),
+    paths=("calendars", "promises", "ladders", "rotas", "clocks", "escalations"),
     doors=api.doors,
+    views=views.PROJECTED,
     inline=views.INLINE,
     reactors=react.REACTORS,
     timers=react.TIMERS,

@@ -131,6 +131,7 @@ ORGANISATION: tuple[Step, ...] = (
     ),
     Step("PUT /v1/promises/{promise_id}", {"promise_id": "standard"}, other={"warn_percent": 80}, refers=("calendar",)),
     Step("PUT /v1/ladders/{ladder_id}", {"ladder_id": "standard"}, other={"on_breach": ["first_response"]}),
+    Step("PUT /v1/rotas/{unit_id}", {"unit_id": "escalation"}, other={"tz": "Europe/Paris"}),
     Step("POST /v1/keys", body={"holder": "ana"}, other={"label": "another"}, takes_version=False),
 )
 """What is published before anybody comes in."""
@@ -289,6 +290,7 @@ class Town:
         """Play it."""
         for path, body in PUBLISHED:
             assert (await self.admin.put(path, json=body)).is_success, path
+        await self.world.settled()  # a ladder names units that escalation must have heard of
         for step in ORGANISATION:
             await self._take(step)
         for opened in OPENED:

@@ -1,5 +1,6 @@
-"""Escalations: who may ask, what a breach leads to, and how one ends."""
+"""Escalations: who may own one, how one ends, and how it is listed."""
 
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -13,20 +14,19 @@ from events.case import (
     EscalationAcknowledged,
     EscalationResolved,
     EscalationReturned,
+    EscalationUnanswered,
 )
 from events.errors import Refused, Unknown
-from events.testing import CASE_ID, START, STEP, folding, given, reacting
+from events.testing import CASE_ID, START, STEP, folding, given
 from services.escalation.decide.case import FOLD
 from services.escalation.decide.escalations import (
     Escalation,
     Outcome,
     Status,
     acknowledge,
-    escalate,
     hand_back,
     resolve,
 )
-from services.escalation.react.escalations import REACTOR
 from services.escalation.service import STANDARD_LADDER
 from services.escalation.views import ESCALATIONS
 from tests.given import an
@@ -41,86 +41,9 @@ BREACHED = an(ClockBreached, clock=ClockKind.RESOLUTION, episode=1)
 ASKED = CaseEscalated(
     escalation_id=ID, episode=1, unit_id="escalation", ladder=None, trigger="asked", reason="stranded abroad"
 )
-OWNED = EscalationAcknowledged(escalation_id=ID, unit_id="escalation", owner="olga")
+OWNED = EscalationAcknowledged(escalation_id=ID, unit_id="escalation", owner="olga", address=f"case-{CASE_ID}")
 SOLVED = EscalationResolved(escalation_id=ID, unit_id="escalation", owner="olga", code="refunded")
 RETURNED = EscalationReturned(escalation_id=ID, unit_id="escalation", reason="not for us")
-
-
-# ----------------------------------------------------------------------------------------------------------- asking
-
-
-def test_a_person_may_ask_for_the_ladders_unit() -> None:
-    given(FOLD, RUNNING).when(partial(escalate, "stranded abroad"), looked=STANDARD_LADDER).then(ASKED)
-
-
-def test_asking_again_while_it_is_open_changes_nothing() -> None:
-    given(FOLD, RUNNING, ASKED).when(partial(escalate, "again"), looked=STANDARD_LADDER).nothing()
-    given(FOLD, RUNNING, ASKED, OWNED).when(partial(escalate, "again"), looked=STANDARD_LADDER).nothing()
-
-
-def test_a_case_without_clocks_is_not_known_here() -> None:
-    given(FOLD).when(partial(escalate, "?"), looked=STANDARD_LADDER).rejects(Unknown, "no case")
-
-
-def test_a_resolved_case_is_not_escalated() -> None:
-    given(FOLD, RUNNING, STOPPED).when(partial(escalate, "?"), looked=STANDARD_LADDER).rejects(Refused, "reopen")
-
-
-def test_an_episode_is_escalated_once() -> None:
-    asked_again = given(FOLD, RUNNING, ASKED, RETURNED).when(partial(escalate, "?"), looked=STANDARD_LADDER)
-    asked_again.rejects(Refused, "escalated before")
-
-
-def test_the_next_episode_may_be_escalated_anew() -> None:
-    past = given(FOLD, RUNNING, ASKED, STOPPED, RUNNING_AGAIN)
-    (said,) = past.when(partial(escalate, "again"), looked=STANDARD_LADDER).events
-    assert isinstance(said, CaseEscalated)
-    assert (said.escalation_id, said.episode) == (f"{CASE_ID}.2", 2)
-
-
-def test_without_a_ladder_nobody_would_take_the_case() -> None:
-    given(FOLD, RUNNING).when(partial(escalate, "?"), looked=None).rejects(Refused, "no ladder")
-
-
-# ----------------------------------------------------------------------------------------------------------- the ladder
-
-
-def test_a_breach_of_a_kind_on_the_ladder_escalates_the_case() -> None:
-    reacting(REACTOR, RUNNING, BREACHED).to(BREACHED, looked=LADDER).then(
-        CaseEscalated(
-            escalation_id=ID,
-            episode=1,
-            unit_id="escalation",
-            ladder="standard@1",
-            trigger="resolution",
-            reason="the resolution promise was not kept",
-        )
-    )
-
-
-def test_a_breach_of_a_kind_that_is_not_on_the_ladder_escalates_nothing() -> None:
-    first = an(ClockBreached, clock=ClockKind.FIRST_RESPONSE)
-    reacting(REACTOR, RUNNING, first).to(first, looked=LADDER).nothing()
-
-
-def test_a_breach_escalates_nothing_when_the_case_is_escalated_already() -> None:
-    reacting(REACTOR, RUNNING, ASKED, BREACHED).to(BREACHED, looked=LADDER).nothing()
-
-
-def test_a_breach_escalates_nothing_when_this_episode_was_handed_back_before() -> None:
-    reacting(REACTOR, RUNNING, ASKED, RETURNED, BREACHED).to(BREACHED, looked=LADDER).nothing()
-
-
-def test_a_breach_escalates_nothing_when_the_case_was_resolved_meanwhile() -> None:
-    reacting(REACTOR, RUNNING, BREACHED, STOPPED).to(BREACHED, looked=LADDER).nothing()
-
-
-def test_a_breach_of_an_earlier_episode_escalates_nothing() -> None:
-    reacting(REACTOR, RUNNING, BREACHED, STOPPED, RUNNING_AGAIN).to(BREACHED, looked=LADDER).nothing()
-
-
-def test_without_a_ladder_a_breach_escalates_nothing() -> None:
-    reacting(REACTOR, RUNNING, BREACHED).to(BREACHED, looked=None).nothing()
 
 
 # ----------------------------------------------------------------------------------------- owning, resolving, returning
@@ -136,6 +59,45 @@ def test_acknowledging_twice_is_once() -> None:
 
 def test_nobody_takes_an_escalation_from_its_owner() -> None:
     given(FOLD, RUNNING, ASKED, OWNED).when(partial(acknowledge, ID, "paul")).rejects(Refused, "olga")
+
+
+ON_DUTY = ASKED.model_copy(update={"on_duty": ("paul",)})
+
+
+def test_where_the_rota_decides_only_whom_it_names_may_own_it() -> None:
+    past = given(FOLD, RUNNING, ON_DUTY)
+    past.when(partial(acknowledge, ID, "olga"), looked={}).rejects(Refused, "paul")
+    past.when(partial(acknowledge, ID, "paul"), looked={}).then_types(EscalationAcknowledged)
+    past.when(partial(acknowledge, ID, "olga"), looked={"escalation": ("olga",)}).then(OWNED)
+
+
+def test_an_escalation_that_was_passed_on_says_where_it_is_now() -> None:
+    above = ASKED.model_copy(update={"escalation_id": f"{ID}.2", "unit_id": "swat", "rung": "swat"})
+    past = given(FOLD, RUNNING, ASKED, above)
+    past.when(partial(acknowledge, ID, "olga")).rejects(Refused, f"swat as {ID}.2")
+    past.when(partial(acknowledge, f"{ID}.2", "olga")).then_types(EscalationAcknowledged)
+
+
+def test_every_return_of_a_case_is_counted() -> None:
+    above = ASKED.model_copy(update={"escalation_id": f"{ID}.2", "rung": "swat"})
+    (second,) = given(FOLD, RUNNING, ASKED, RETURNED, above).when(partial(hand_back, f"{ID}.2", "nor for us")).events
+    assert isinstance(second, EscalationReturned)
+    assert second.times == 2
+    row = folding(ESCALATIONS, RUNNING, ASKED, RETURNED, above, second).row()
+    assert row is not None
+    assert row.returns == 2
+
+
+def test_an_escalation_of_a_resolved_case_outlives_its_episodes_answer_and_ends_with_the_next() -> None:
+    aftercare = ASKED.model_copy(update={"resolved": True})
+    late = folding(ESCALATIONS, RUNNING, STOPPED, aftercare, STOPPED).row()
+    assert late is not None
+    assert late.status is Status.OPEN
+    again = folding(
+        ESCALATIONS, RUNNING, STOPPED, aftercare, RUNNING_AGAIN, an(ClockStopped, episode=2, clock=ClockKind.RESOLUTION)
+    ).row()
+    assert again is not None
+    assert again.outcome is Outcome.OVERTAKEN
 
 
 def test_the_owner_resolves() -> None:
@@ -197,6 +159,20 @@ def test_an_escalation_is_listed_as_it_stands() -> None:
     assert listed is not None
     assert (listed.status, listed.owner, listed.outcome) == (Status.ENDED, "olga", Outcome.RESOLVED)
     assert (listed.acknowledged_at, listed.ended_at) == (START + 2 * STEP, START + 3 * STEP)
+    assert listed.address == f"case-{CASE_ID}"
+
+
+def test_a_row_is_due_until_it_is_known_whether_anybody_acknowledged() -> None:
+    by = START + timedelta(hours=1)
+    timed = ASKED.model_copy(update={"acknowledge_by": by, "rung": "second-line"})
+    silent = EscalationUnanswered(escalation_id=ID, unit_id="escalation", rung="second-line", acknowledge_by=by)
+    dues = [folding(ESCALATIONS, RUNNING, timed, *after).row() for after in ((), (silent,), (OWNED,), (RETURNED,))]
+    assert [(row.due_at, row.acknowledge_by, row.unanswered) for row in dues if row] == [
+        (by, by, False),
+        (None, by, True),
+        (None, by, False),
+        (None, by, False),
+    ]
 
 
 def test_a_case_that_is_resolved_without_the_unit_ends_its_escalation() -> None:

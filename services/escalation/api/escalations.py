@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
@@ -11,22 +11,25 @@ from pydantic import AwareDatetime, ConfigDict, Field
 from events.database import Connection
 from events.errors import Invalid
 from events.event import Label, Ref
-from events.operations import LadderPublished, Role
+from events.operations import Role
 from events.store import Decision
 from services.escalation.decide import escalations as decide
+from services.escalation.decide import ladders as escalating
 from services.escalation.decide.case import FOLD
 from services.escalation.decide.escalations import Escalation, Outcome, Status
-from services.escalation.react.escalations import STANDARD
+from services.escalation.decide.ladders import Seen
+from services.escalation.decide.rotas import on_duty
+from services.escalation.react.escalations import seen_of
 from services.escalation.views import escalations as views
-from services.escalation.views import ladders
+from services.escalation.views.rotas import rotas_in_force
 from services.web import Answer, Caller, CaseId, Cursor, Door, Limit, Order, next_link, parse_cursor, written
 from services.web import cursor as cursor_of
 
 EscalationId = Annotated[
     str,
     Path(
-        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\.[1-9][0-9]{0,8}$",
-        description="The case id, a dot, the episode.",
+        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(\.[1-9][0-9]{0,8}){1,2}$",
+        description="The case id, a dot, the episode; for what is not its first escalation, a dot and which one it is.",
     ),
 ]
 
@@ -68,14 +71,22 @@ class EscalationAnswer(Answer):
     episode: int
     unit_id: str
     status: Status
-    trigger: str = Field(description="The kind of the breached clock, or `asked`.")
+    trigger: str = Field(description="What made the rung fire: the kind of the breached clock, `asked`, `unanswered` …")
     reason: str
-    ladder: str | None = Field(description="id@version of the ladder that decided; null when a person asked.")
+    ladder: str | None = Field(description="id@version of the ladder that decided.")
+    rung: str = Field(description="The ladder's rung that fired; each does once per episode.")
+    acknowledge_by: AwareDatetime | None = Field(description="When the next rung is asked; null: never.")
+    unanswered: bool = Field(description="Nobody acknowledged in time.")
+    on_duty: tuple[str, ...] = Field(description="Who may own it, by the rota; none: whoever acknowledges first.")
     owner: str | None
+    address: str | None = Field(description="Where the customer reaches the owner; null until there is one.")
     opened_at: AwareDatetime
     acknowledged_at: AwareDatetime | None
     ended_at: AwareDatetime | None
-    outcome: Outcome | None = Field(description="How it ended; `overtaken`: the case was resolved without the unit.")
+    outcome: Outcome | None = Field(
+        description="How it ended; `overtaken`: the case was resolved without the unit, `passed_on`: a higher rung fired."
+    )
+    returns: int = Field(description="How often an escalation of the case was handed back.")
 
 
 class Escalations(Answer):
@@ -126,16 +137,16 @@ def add(router: APIRouter, door: Door) -> None:
         response: Response,
         caller: Annotated[Caller, door.caller(Role.CHANNEL, Role.AGENT, Role.LEAD)],
     ) -> EscalationAnswer:
-        """Ask the ladder's unit to take the case over. Once per episode: while it is open, asking again changes nothing
-        and answers 200; a resolved case, or one that was handed back in this episode, is refused."""
+        """Ask for the lowest rung of the case's ladder that a person's asking makes fire. While an escalation is open,
+        asking again changes nothing and answers 200; a resolved case, or one whose rungs have fired in this episode, is
+        refused."""
 
-        async def look(conn: Connection) -> LadderPublished | None:
-            found = await ladders.ladder_in_force(conn, STANDARD)
-            return None if found is None else found[1]
+        async def look(conn: Connection) -> Seen:
+            return await seen_of(conn, [order.case_id])
 
         changed = await host.store.change(
             FOLD(order.case_id),
-            decision=partial(decide.escalate, order.reason),
+            decision=partial(escalating.escalate, order.reason),
             actor=caller.actor,
             expected=caller.expected,
             once=caller.once(order, 201, case_id=order.case_id),
@@ -147,7 +158,7 @@ def add(router: APIRouter, door: Door) -> None:
         return _escalation(changed.states[0].escalation)
 
     async def change(
-        escalation_id: str, order: Order, caller: Caller, response: Response, decision: Decision
+        escalation_id: str, order: Order, caller: Caller, response: Response, decision: Decision, **more: Any
     ) -> EscalationAnswer:
         changed = await host.store.change(
             FOLD(escalation_id.partition(".")[0]),
@@ -155,6 +166,7 @@ def add(router: APIRouter, door: Door) -> None:
             actor=caller.actor,
             expected=caller.expected,
             once=caller.once(order, 200, escalation_id=escalation_id),
+            **more,
         )
         written(response, changed)
         return _escalation(decide.named(escalation_id, changed.states[0]))
@@ -163,9 +175,15 @@ def add(router: APIRouter, door: Door) -> None:
     async def acknowledge(
         escalation_id: EscalationId, order: AcknowledgeOrder, response: Response, caller: Annotated[Caller, works]
     ) -> EscalationAnswer:
-        """From here on the owner is responsible until the case is resolved or handed back."""
-        owner = _owner(order, caller)
-        return await change(escalation_id, order, caller, response, partial(decide.acknowledge, escalation_id, owner))
+        """From here on the owner is responsible until the case is resolved or handed back, and the customer reaches
+        them at the case's own address. Where the ladder leaves the ownership to the rota, only whom it names may."""
+
+        async def duty(conn: Connection) -> dict[str, tuple[str, ...]]:
+            now = await conn.fetchval("select clock_timestamp()")
+            return {unit_id: on_duty(rota, now) for unit_id, rota in (await rotas_in_force(conn)).items()}
+
+        decision = partial(decide.acknowledge, escalation_id, _owner(order, caller))
+        return await change(escalation_id, order, caller, response, decision, look=duty)
 
     @router.post("/v1/escalations/{escalation_id}:resolve", summary="Bring an escalated case to an end")
     async def resolve(
@@ -178,7 +196,8 @@ def add(router: APIRouter, door: Door) -> None:
     async def hand_back(
         escalation_id: EscalationId, order: ReturnOrder, response: Response, caller: Annotated[Caller, works]
     ) -> EscalationAnswer:
-        """The case goes back to the queue it came from, with the reason. The episode is not escalated again."""
+        """The case goes back to the queue it came from, with the reason, and that is counted. The rungs that fired do
+        not fire again in this episode."""
         return await change(
             escalation_id, order, caller, response, partial(decide.hand_back, escalation_id, order.reason)
         )

@@ -1,4 +1,4 @@
-"""Versions of calendars, promises and ladders: what is published replaces the version before, whole."""
+"""Versions of calendars, promises, ladders and rotas: what is published replaces the version before, whole."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import TypeVar
 
 from events.event import OPERATIONS, Event, Recorded
-from events.operations import CalendarPublished, LadderPublished, PromisePublished
+from events.operations import CalendarPublished, LadderPublished, PromisePublished, RotaPublished
 from events.store import Fold
 
-V = TypeVar("V", CalendarPublished, PromisePublished, LadderPublished)
+V = TypeVar("V", CalendarPublished, PromisePublished, LadderPublished, RotaPublished)
 
 
 def _latest(version: V | None, event: Recorded[V]) -> V | None:
@@ -23,6 +23,7 @@ def _none(subject: str) -> None:
 CALENDAR: Fold[CalendarPublished | None] = Fold(OPERATIONS, _none, _latest)
 PROMISE: Fold[PromisePublished | None] = Fold(OPERATIONS, _none, _latest)
 LADDER: Fold[LadderPublished | None] = Fold(OPERATIONS, _none, _latest)
+ROTA: Fold[RotaPublished | None] = Fold(OPERATIONS, _none, _latest)
 
 
 def publish(wanted: V, now: datetime, current: V | None) -> list[Event]:

@@ -1,6 +1,6 @@
-"""What happens elsewhere and what escalation makes of it: `clocks` start and stop, a breach climbs in `escalations`."""
+"""What happens elsewhere and what escalation makes of it: `clocks` start and stop, ladders are climbed."""
 
 from services.escalation.react import clocks, escalations
 
 REACTORS = (clocks.REACTOR, escalations.REACTOR)
-TIMERS = (clocks.TIMERS,)
+TIMERS = (clocks.TIMERS, escalations.TIMERS)

@@ -1,36 +1,66 @@
-"""A breach climbs the ladder."""
+"""What climbs the ladder: breaches and warnings, what others say about the case, and silence."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
 
-from events.case import ClockBreached
+from events.case import (
+    CaseClassified,
+    CaseFlagged,
+    CaseHandedOver,
+    CaseOpened,
+    CaseReopened,
+    CaseTakenOver,
+    CaseTransferred,
+    ClockBreached,
+    ClockWarned,
+    EscalationUnanswered,
+    FeedbackReceived,
+)
 from events.consume import Reactor
 from events.database import Connection
-from events.event import Event, Recorded
-from events.operations import LadderPublished
-from services.escalation.decide import escalations
+from events.event import CASES, CaseEvent, Recorded
+from events.store import New
+from events.timers import Timers
+from events.views import project
+from events.wire import VOCABULARY
+from services.escalation.decide import ladders
 from services.escalation.decide.case import FOLD, Case
-from services.escalation.views import ladders
+from services.escalation.decide.ladders import Seen
+from services.escalation.views.escalations import ESCALATIONS
+from services.escalation.views.ladders import ladders_in_force
+from services.escalation.views.rotas import rotas_in_force
 
-STANDARD = "standard"
-"""The ladder that applies to every case."""
-
-
-async def look(conn: Connection, events: Sequence[Recorded[ClockBreached]]) -> tuple[str, LadderPublished] | None:
-    """The ladder in force now: id@version and its content."""
-    return await ladders.ladder_in_force(conn, STANDARD)
+FACTS = (CaseOpened, CaseTakenOver, CaseClassified, CaseTransferred, CaseHandedOver)
+"""What a case's facts are made of: all that was heard of them is kept."""
 
 
-def react(
-    event: Recorded[ClockBreached], ladder: tuple[str, LadderPublished] | None, now: datetime, case: Case
-) -> Sequence[Event]:
-    """A breach asks the ladder's unit."""
-    if ladder is None:
-        return []
-    ref, content = ladder
-    return escalations.climb(event.data.clock, event.data.episode, case, content, ref)
+async def look(conn: Connection, events: Sequence[Recorded[CaseEvent]]) -> Seen:
+    """Ladders and rotas in force now, and the past of the events' cases."""
+    return await seen_of(conn, sorted({event.subject for event in events}))
 
 
-REACTOR = Reactor("escalation.ladders", reads=(ClockBreached,), fold=FOLD, decide=react, look=look)
+async def seen_of(conn: Connection, case_ids: Sequence[str]) -> Seen:
+    """What rungs of these cases are decided on, read now."""
+    types = {fact.TYPE for fact in FACTS}
+    pasts = await project.history(conn, CASES, case_ids, VOCABULARY, types, table="past")
+    return Seen(await ladders_in_force(conn), await rotas_in_force(conn), pasts)
+
+
+def react(event: Recorded[CaseEvent], seen: Seen, now: datetime, case: Case) -> Sequence[New]:
+    """The highest rung that the event makes fire."""
+    return ladders.climb(event, now, case, seen)
+
+
+REACTOR = Reactor(
+    "escalation.ladders",
+    reads=(*FACTS, CaseReopened, CaseFlagged, FeedbackReceived, ClockWarned, ClockBreached, EscalationUnanswered),
+    fold=FOLD,
+    decide=react,
+    look=look,
+    keeps=True,
+)
+
+TIMERS = Timers(ESCALATIONS, FOLD, ladders.unanswered, waits_for=("intake",))
+"""Who acknowledges does so in escalation's own stream; only intake's record can end the case before that."""

@@ -2,8 +2,11 @@
 
 from services.escalation.views.calendars import CALENDARS
 from services.escalation.views.clocks import CLOCKS
+from services.escalation.views.coverage import KNOWN_UNITS, PLACES
 from services.escalation.views.escalations import ESCALATIONS
 from services.escalation.views.ladders import LADDERS
 from services.escalation.views.promises import PROMISES
+from services.escalation.views.rotas import ROTAS
 
-INLINE = (CALENDARS, PROMISES, LADDERS, CLOCKS, ESCALATIONS)
+INLINE = (CALENDARS, PROMISES, LADDERS, ROTAS, CLOCKS, ESCALATIONS)
+PROJECTED = (KNOWN_UNITS, PLACES)

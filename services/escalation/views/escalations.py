@@ -7,20 +7,34 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from events.case import CaseEscalated, ClockStopped, EscalationAcknowledged, EscalationResolved, EscalationReturned
+from events.case import (
+    CaseEscalated,
+    ClockStopped,
+    EscalationAcknowledged,
+    EscalationResolved,
+    EscalationReturned,
+    EscalationUnanswered,
+)
 from events.views import View
 from services.escalation.decide.escalations import Escalation, Status, escalated
 
 ESCALATIONS = View(
     "escalations",
-    1,
+    2,
     Escalation,
-    (CaseEscalated, EscalationAcknowledged, EscalationResolved, EscalationReturned, ClockStopped),
+    (
+        CaseEscalated,
+        EscalationUnanswered,
+        EscalationAcknowledged,
+        EscalationResolved,
+        EscalationReturned,
+        ClockStopped,
+    ),
     escalated,
     inline=True,
-    indexes=("status, opened_at, case_id", "opened_at, case_id"),
+    indexes=("status, opened_at, case_id", "opened_at, case_id", "due_at"),
 )
-"""A case's latest escalation."""
+"""A case's latest escalation; `due_at` is when somebody must have acknowledged it."""
 
 
 def page_of_escalations(status: Status | None, limit: int, after: tuple[datetime, str] | None) -> sa.Select[Any]:
