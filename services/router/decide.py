@@ -13,10 +13,12 @@ from events.case import (
     CaseOffered,
     CaseQueued,
     CaseReleased,
+    CaseReranked,
     CaseTransferred,
     OfferDeclined,
     OfferExpired,
     OfferWithdrawn,
+    Priority,
     UnitKind,
 )
 from events.errors import Refused, Unknown
@@ -97,6 +99,13 @@ def come_back(queue_id: str, why: str, now: datetime, work: Work, chart: Chart) 
         if place is not None and place.unit_kind is not UnitKind.PARTNER:
             return [_queued(work.facts, place, why)]
     return []
+
+
+def rerank(priority: Priority | None, journey: str | None, now: datetime, work: Work) -> list[CaseEvent]:
+    """The case is seen otherwise; None stays. It keeps its queue, its place's time and whoever was asked or owns it."""
+    seen = CaseReranked(priority=priority or work.priority, journey=journey or work.journey)
+    known = work.status is Status.NONE or (seen.priority, seen.journey) == (work.priority, work.journey)
+    return [] if known else [seen]
 
 
 # ------------------------------------------------------------------------------------------------------------- offers

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from events.case import (
+    CaseClassified,
     CaseClosed,
     CaseEscalated,
     CaseOpened,
@@ -27,10 +28,12 @@ from services.router.work import CASE, CLOSED, ESCALATED, RESOLVED, Status, Work
 
 
 def react(event: Recorded[Any], seen: Chart, now: datetime, work: Work) -> Sequence[CaseEvent]:
-    """Route what is new, take out what ended or was escalated, queue again what comes back."""
+    """Route what is new, rank it as it is classified, take out what ended or was escalated, queue what comes back."""
     match event.data:
         case CaseOpened() | CaseTakenOver() as came:
             return decide.route(Facts.of(came), now, work, seen)
+        case CaseClassified(priority=priority, journey=journey):
+            return decide.rerank(priority, journey, now, work)
         case CaseResolved():
             return decide.leave(RESOLVED, now, work)
         case CaseClosed():
@@ -54,6 +57,7 @@ REACTOR = Reactor(
     (
         CaseOpened,
         CaseTakenOver,
+        CaseClassified,
         CaseResolved,
         CaseClosed,
         CaseEscalated,

@@ -16,6 +16,7 @@ from events.case import (
     CaseOffered,
     CaseQueued,
     CaseReleased,
+    CaseReranked,
     OfferDeclined,
     OfferExpired,
     OfferWithdrawn,
@@ -39,10 +40,11 @@ from services.router.work import Status, Work, evolve
 
 WORK = View(
     "work",
-    1,
+    2,
     Work,
     (
         CaseQueued,
+        CaseReranked,
         CaseOffered,
         OfferDeclined,
         OfferExpired,

@@ -13,6 +13,7 @@ from events.case import (
     CaseOffered,
     CaseQueued,
     CaseReleased,
+    CaseReranked,
     OfferDeclined,
     OfferExpired,
     OfferWithdrawn,
@@ -100,6 +101,8 @@ def evolve(work: Work | None, event: Recorded[Any]) -> Work:
     match event.data:
         case CaseQueued() as data:
             return _queued(work, data, event.occurred_at)
+        case CaseReranked(priority=priority, journey=journey):
+            return replace(work, priority=priority, rank=RANK[priority], journey=journey)
         case CaseOffered() as data:
             return replace(
                 work,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from events.case import (
+    CaseClassified,
     CaseEscalated,
     CaseOffered,
     CaseReopened,
@@ -156,6 +157,19 @@ async def test_the_most_urgent_and_then_the_oldest_case_is_offered_first(here: W
     low, normal, urgent, later = line
     assert taken == [urgent, normal, later, low] or taken == [urgent, later, normal, low]
     assert taken == [item["case_id"] for item in waits["items"]]
+
+
+async def test_a_waiting_case_that_becomes_urgent_is_offered_before_older_ones(everywhere: World) -> None:
+    older, newer = [await everywhere.open_case(priority="normal") for _ in range(2)]
+    since = {case_id: (await everywhere.until(case_id, status="waiting"))["enqueued_at"] for case_id in (older, newer)}
+
+    await everywhere.say(newer, an(CaseClassified, priority="urgent", journey=None))
+    urgent = await everywhere.until(newer, priority="urgent")
+    await everywhere.agent("anna", capacity=1)
+
+    offered = await everywhere.until(newer, status="offered")
+    assert (urgent["enqueued_at"], urgent["status"]) == (since[newer], "waiting")
+    assert (offered["agent_id"], (await everywhere.work(older))["status"]) == ("anna", "waiting")
 
 
 async def _offered(world: World, agent_id: str) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from events.case import (
+    CaseClassified,
     CaseClosed,
     CaseDequeued,
     CaseEscalated,
@@ -13,6 +14,7 @@ from events.case import (
     CaseQueued,
     CaseReleased,
     CaseReopened,
+    CaseReranked,
     CaseResolved,
     CaseTakenOver,
     EscalationReturned,
@@ -193,3 +195,47 @@ def test_the_time_of_a_reaction_does_not_change_what_is_decided() -> None:
     reacting(REACTOR, QUEUED, OFFERED).to(an(CaseResolved), looked=chart(), now=late).then_types(
         OfferWithdrawn, CaseDequeued
     )
+
+
+URGENT = an(CaseClassified, priority=Priority.URGENT, tier="gold", journey=None)
+
+
+@pytest.mark.parametrize("past", [(QUEUED,), (QUEUED, OFFERED), (QUEUED, OFFERED, ASSIGNED), (WITH_A_PARTNER,)])
+def test_a_case_that_is_classified_is_served_by_it_wherever_it_is_and_stays_there(past: tuple[Event, ...]) -> None:
+    before = reacting(REACTOR, *past).past.state
+
+    reranked = reacting(REACTOR, *past).to(URGENT, looked=chart())
+
+    reranked.then(CaseReranked(priority=Priority.URGENT, journey="delivery"))
+    after = reranked.after.state
+    assert after.rank == 0
+    assert replace(after, priority=before.priority, rank=before.rank) == before
+
+
+def test_another_journey_routes_nothing_by_itself_and_is_what_the_next_queue_is_told() -> None:
+    classified = an(CaseClassified, priority=None, tier=None, journey="return")
+
+    moved = reacting(REACTOR, QUEUED).to(classified, looked=chart(PARCELS_FIRST))
+
+    moved.then(CaseReranked(priority=Priority.HIGH, journey="return"))
+    assert moved.after.state.queue_id == "general"
+    assert moved.after.state.facts.journey == "return"
+
+
+def test_a_case_classified_while_it_was_over_waits_by_it_when_it_comes_back() -> None:
+    over = reacting(REACTOR, QUEUED, ENDED).to(URGENT, looked=chart()).events
+    (queued,) = reacting(REACTOR, QUEUED, ENDED, *over).to(an(CaseReopened), looked=chart()).events
+
+    assert isinstance(queued, CaseQueued)
+    assert queued.priority is Priority.URGENT
+
+
+@pytest.mark.parametrize("past", [(), (QUEUED, an(CaseReranked, priority=Priority.URGENT, journey="delivery"))])
+def test_what_is_known_already_or_was_never_routed_is_not_ranked_again(past: tuple[Event, ...]) -> None:
+    reacting(REACTOR, *past).to(URGENT, looked=chart()).nothing()
+
+
+def test_another_tier_alone_ranks_nothing() -> None:
+    tier = an(CaseClassified, priority=None, tier="gold", journey=None)
+
+    reacting(REACTOR, QUEUED).to(tier, looked=chart()).nothing()

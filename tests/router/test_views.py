@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from events.case import CaseQueued, OfferDeclined, OfferExpired, Priority, UnitKind
+from events.case import CaseQueued, CaseReranked, OfferDeclined, OfferExpired, Priority, UnitKind
 from events.errors import Invalid, Unknown
 from events.event import OperationsEvent
 from events.operations import (
@@ -74,6 +74,14 @@ def test_the_most_urgent_rank_first() -> None:
         ranks.append(row.rank)
 
     assert ranks == [0, 1, 2, 3]
+
+
+def test_a_case_that_is_ranked_anew_keeps_its_place() -> None:
+    row = folding(WORK, QUEUED, an(CaseReranked, priority=Priority.LOW, journey="return")).row()
+
+    assert row is not None
+    assert (row.priority, row.rank, row.journey, row.enqueued_at) == (Priority.LOW, 3, "return", START)
+    assert (row.status, row.queue_id) == (Status.WAITING, "general")
 
 
 def test_what_left_the_queue_is_in_nobodys_hands() -> None:
