@@ -28,7 +28,7 @@ from events.store import New
 from events.wire import NAMESPACE
 from services.router.organigram import Agent
 from services.router.table import Facts, Routed, Table
-from services.router.work import ESCALATED, Status, Work
+from services.router.work import ESCALATED, RESOLVED, Status, Work
 
 BUILT_IN_QUEUE = "general"
 
@@ -72,12 +72,41 @@ def leave(reason: str, now: datetime, work: Work) -> list[CaseEvent]:
     match work.status:
         case Status.NONE | Status.DONE:
             return []
-        case Status.ESCALATED if reason == ESCALATED:
+        case Status.ESCALATED | Status.LOOKED_AFTER if reason == ESCALATED:
             return []
         case Status.ASSIGNED:
             return _let_go(work, reason)
         case _:
             return [*_let_go(work, reason), _dequeued(work, reason)]
+
+
+def look_after(resolved: bool, now: datetime, work: Work) -> list[CaseEvent]:
+    """An escalation unit has the case; where it was `resolved` already, the unit looks after it."""
+    return [_dequeued(work, ESCALATED)] if resolved and work.status is Status.DONE else leave(ESCALATED, now, work)
+
+
+def reopen(reason: str, at: datetime, now: datetime, work: Work, chart: Chart) -> list[CaseEvent | New]:
+    """The customer came back at `at`: to the unit that looks after the case, else to the queue it was in last."""
+    if work.status is Status.LOOKED_AFTER:
+        return [New(_dequeued(work, ESCALATED), occurred_at=at)]
+    return [*again(Status.DONE, f"reopened: {reason}", now, work, chart)]
+
+
+def give_back(reason: str, now: datetime, work: Work, chart: Chart) -> list[CaseEvent]:
+    """The escalation unit hands the case back: to its last queue, unless it is resolved."""
+    if work.status is Status.LOOKED_AFTER:
+        return [_dequeued(work, RESOLVED)]
+    return again(Status.ESCALATED, f"back from escalation: {reason}", now, work, chart)
+
+
+def looked_after(at: datetime, now: datetime, work: Work, chart: Chart) -> list[CaseEvent]:
+    """The escalation unit is through with the case at `at`. What is open is resolved by intake, but not if the customer
+    came back after that: then it waits where it was last."""
+    if work.status is Status.LOOKED_AFTER:
+        return [_dequeued(work, RESOLVED)]
+    if work.reopened_at is None or work.reopened_at <= at:
+        return []
+    return again(Status.ESCALATED, "reopened when the escalation unit was through with it", now, work, chart)
 
 
 def again(after: Status, why: str, now: datetime, work: Work, chart: Chart) -> list[CaseEvent]:
@@ -224,6 +253,8 @@ def standing(work: Work) -> str:
             return f"it lies with the unit {work.unit_id}"
         case Status.ESCALATED:
             return "it is escalated, and the escalation unit has it"
+        case Status.LOOKED_AFTER:
+            return "it is resolved, and an escalation unit looks after it"
         case Status.DONE:
             return "it is resolved or closed"
 

@@ -14,20 +14,22 @@ from events.case import (
     CaseReopened,
     CaseResolved,
     CaseTakenOver,
+    EscalationResolved,
     EscalationReturned,
     PartnerReturned,
 )
 from events.consume import Reactor
 from events.event import CaseEvent, Recorded
+from events.store import New
 from events.timers import Timers
 from services.router import decide
 from services.router.decide import Chart
 from services.router.table import Facts
 from services.router.views import WORK, chart
-from services.router.work import CASE, CLOSED, ESCALATED, RESOLVED, Status, Work
+from services.router.work import CASE, CLOSED, ESCALATED, RESOLVED, Work
 
 
-def react(event: Recorded[Any], seen: Chart, now: datetime, work: Work) -> Sequence[CaseEvent]:
+def react(event: Recorded[Any], seen: Chart, now: datetime, work: Work) -> Sequence[CaseEvent | New]:
     """Route what is new, rank it as it is classified, take out what ended or was escalated, queue what comes back."""
     match event.data:
         case CaseOpened() | CaseTakenOver() as came:
@@ -38,12 +40,14 @@ def react(event: Recorded[Any], seen: Chart, now: datetime, work: Work) -> Seque
             return decide.leave(RESOLVED, now, work)
         case CaseClosed():
             return decide.leave(CLOSED, now, work)
-        case CaseEscalated():
-            return decide.leave(ESCALATED, now, work)
+        case CaseEscalated(resolved=resolved):
+            return decide.look_after(resolved, now, work)
         case CaseReopened(reason=reason):
-            return decide.again(Status.DONE, f"reopened: {reason}", now, work, seen)
+            return decide.reopen(reason, event.occurred_at, now, work, seen)
         case EscalationReturned(reason=reason):
-            return decide.again(Status.ESCALATED, f"back from escalation: {reason}", now, work, seen)
+            return decide.give_back(reason, now, work, seen)
+        case EscalationResolved():
+            return decide.looked_after(event.occurred_at, now, work, seen)
         case PartnerReturned(reason=reason) if reason == ESCALATED:
             return []  # the order ended because the case is escalated; where it goes is said by that
         case PartnerReturned(queue_id=queue_id, reason=reason):
@@ -62,6 +66,7 @@ REACTOR = Reactor(
         CaseClosed,
         CaseEscalated,
         CaseReopened,
+        EscalationResolved,
         EscalationReturned,
         PartnerReturned,
     ),

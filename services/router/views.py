@@ -40,7 +40,7 @@ from services.router.work import Status, Work, evolve
 
 WORK = View(
     "work",
-    2,
+    3,
     Work,
     (
         CaseQueued,

@@ -41,6 +41,8 @@ class Status(StrEnum):
     """In the queue of a unit whose cases others hand out: a partner's."""
     ESCALATED = "escalated"
     """An escalation unit has it; nothing is routed until it comes back."""
+    LOOKED_AFTER = "looked_after"
+    """Resolved, and an escalation unit looks after what came of it; nothing is routed if it is reopened."""
     DONE = "done"
     """Resolved or closed."""
 
@@ -89,6 +91,8 @@ class Work:
     """Who gave it back or said no while it is in this queue; they are not asked again."""
     missed_by: tuple[str, ...] = ()
     """Who let an offer of it end without a word; they are asked last."""
+    reopened_at: datetime | None = None
+    """When the customer came back while an escalation unit looked after it."""
 
     @property
     def facts(self) -> Facts:
@@ -126,8 +130,12 @@ def evolve(work: Work | None, event: Recorded[Any]) -> Work:
             return _free(work, _LEFT[reason])
         case CaseReleased(agent_id=agent_id):
             return _free(replace(work, declined_by=_with(work.declined_by, agent_id)), Status.NONE)
+        case CaseDequeued(reason=reason) if reason == ESCALATED and work.status is Status.DONE:
+            return replace(work, status=Status.LOOKED_AFTER, reopened_at=None)
+        case CaseDequeued(reason=reason) if reason == ESCALATED and work.status is Status.LOOKED_AFTER:
+            return replace(work, status=Status.ESCALATED, reopened_at=event.occurred_at)
         case CaseDequeued(reason=reason):
-            return _free(work, _LEFT.get(reason, Status.DONE))
+            return replace(_free(work, _LEFT.get(reason, Status.DONE)), reopened_at=None)
         case _:
             return work
 

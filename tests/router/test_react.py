@@ -17,6 +17,7 @@ from events.case import (
     CaseReranked,
     CaseResolved,
     CaseTakenOver,
+    EscalationResolved,
     EscalationReturned,
     OfferDeclined,
     OfferWithdrawn,
@@ -135,6 +136,81 @@ def test_nothing_is_routed_while_a_case_is_escalated_and_it_comes_back_where_it_
     (queued,) = reacting(REACTOR, *escalated).to(an(EscalationReturned, reason="no reason"), looked=chart()).events
     assert isinstance(queued, CaseQueued)
     assert (queued.queue_id, queued.reason) == ("general", "back from escalation: no reason")
+
+
+@pytest.mark.parametrize("past", [(QUEUED,), (QUEUED, OFFERED), (QUEUED, OFFERED, ASSIGNED), (WITH_A_PARTNER,)])
+@pytest.mark.parametrize(
+    "comes",
+    [
+        an(CaseOpened),
+        an(CaseTakenOver),
+        an(CaseReopened),
+        an(CaseEscalated),
+        an(EscalationResolved),
+        RETURNED,
+        an(PartnerReturned, queue_id="parcels", unit_id="swift", reason="escalated"),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_an_escalated_case_is_routed_nowhere_whatever_comes(past: tuple[Event, ...], comes: Event) -> None:
+    escalated = reacting(REACTOR, *past).to(an(CaseEscalated), looked=chart()).after
+
+    reacting(REACTOR, *escalated.events).to(comes, looked=chart()).nothing()
+    assert escalated.state.status is Status.ESCALATED
+
+
+def test_an_escalated_case_that_is_classified_is_queued_nowhere() -> None:
+    classified = an(CaseClassified, priority=Priority.URGENT)
+    seen_otherwise = reacting(REACTOR, QUEUED, OUT_FOR_ESCALATION).to(classified, looked=chart())
+
+    seen_otherwise.then_types(CaseReranked)
+    assert seen_otherwise.after.state.status is Status.ESCALATED
+
+
+AFTERCARE = an(CaseEscalated, resolved=True)
+
+
+def test_a_resolved_case_that_an_escalation_unit_looks_after_goes_to_it_when_it_is_reopened() -> None:
+    looked_after = reacting(REACTOR, QUEUED, ENDED).to(AFTERCARE, looked=chart())
+    looked_after.then_types(CaseDequeued)
+    assert looked_after.after.state.status is Status.LOOKED_AFTER
+    past = looked_after.after.events
+    reacting(REACTOR, *past).to(AFTERCARE, looked=chart()).nothing()
+
+    reopened = reacting(REACTOR, *past).to(an(CaseReopened), looked=chart())
+
+    reopened.then_types(CaseDequeued)
+    assert reopened.after.state.status is Status.ESCALATED
+    back = reacting(REACTOR, *reopened.after.events).to(an(EscalationReturned), looked=chart())
+    back.then_types(CaseQueued)
+    assert back.after.state.status is Status.WAITING
+
+
+@pytest.mark.parametrize("ends", [an(EscalationReturned), an(EscalationResolved), an(CaseClosed)])
+def test_a_case_that_was_looked_after_is_over_when_the_unit_is_through_and_routed_when_it_is_reopened(
+    ends: Event,
+) -> None:
+    past = reacting(REACTOR, QUEUED, ENDED).to(AFTERCARE, looked=chart()).after.events
+    over = reacting(REACTOR, *past).to(ends, looked=chart())
+
+    assert over.after.state.status is Status.DONE
+    reacting(REACTOR, *over.after.events).to(an(CaseReopened), looked=chart()).then_types(CaseQueued)
+
+
+def test_a_case_that_came_back_after_its_unit_was_through_waits_where_it_was_last() -> None:
+    past = reacting(REACTOR, QUEUED, ENDED).to(AFTERCARE, looked=chart()).after.events
+    reopened = reacting(REACTOR, *past).to(an(CaseReopened), looked=chart()).after
+    came_back = reopened.state.reopened_at
+    assert came_back is not None
+
+    through_before = (an(EscalationResolved), came_back - timedelta(seconds=1))
+    reacting(REACTOR, *reopened.events).to(through_before, looked=chart()).then_types(CaseQueued)
+    through_after = (an(EscalationResolved), came_back + timedelta(seconds=1))
+    reacting(REACTOR, *reopened.events).to(through_after, looked=chart()).nothing()
+
+
+def test_an_escalation_that_crossed_the_cases_resolution_leaves_it_resolved() -> None:
+    reacting(REACTOR, QUEUED, ENDED).to(an(CaseEscalated), looked=chart()).nothing()
 
 
 def test_an_escalated_case_that_was_resolved_does_not_come_back_from_escalation() -> None:
