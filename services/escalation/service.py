@@ -2,8 +2,9 @@
 
 from events.case import ClockKind, Priority
 from events.operations import CalendarPublished, LadderPublished, PromisePublished, PromiseTarget
-from services.escalation import api, react, views
+from services.escalation import api, react, restating, views
 from services.escalation.decide.configuration import CALENDAR, LADDER, PROMISE
+from services.escalation.react.notices import deliver
 from services.runtime import BuiltIn, Service
 
 _MINUTE_S, _HOUR_S = 60, 3600
@@ -42,12 +43,15 @@ STANDARD_LADDER = LadderPublished(version=1, unit_id="escalation", on_breach=(Cl
 SERVICE = Service(
     name="escalation",
     sentence="promises times, runs the clocks, and gives a breached case to a unit that owns it",
-    paths=("calendars", "promises", "ladders", "rotas", "clocks", "escalations"),
+    paths=("calendars", "promises", "ladders", "rotas", "notices", "clocks", "escalations"),
     doors=api.doors,
     views=views.PROJECTED,
     inline=views.INLINE,
     reactors=react.REACTORS,
     timers=react.TIMERS,
+    duties=(restating.restate,),
+    notifiers=react.NOTIFIERS,
+    deliver=deliver,
     built_in=(
         BuiltIn(CALENDAR("calendar:always"), ALWAYS),
         BuiltIn(PROMISE("promise:standard"), STANDARD_PROMISE),

@@ -62,6 +62,7 @@ ROLES: Final[dict[str, frozenset[Role]]] = {
         "GET /v1/promises": {_L, _A, _R},
         "GET /v1/promises/{promise_id}": {_L, _A, _R},
         "PUT /v1/promises/{promise_id}": {_L},
+        "POST /v1/promises/{promise_id}:preview": {_L},
         "GET /v1/ladders": {_L, _A, _R},
         "GET /v1/ladders/{ladder_id}": {_L, _A, _R},
         "PUT /v1/ladders/{ladder_id}": {_L},
@@ -70,6 +71,9 @@ ROLES: Final[dict[str, frozenset[Role]]] = {
         "GET /v1/rotas/{unit_id}": {_L, _A, _R},
         "PUT /v1/rotas/{unit_id}": {_L},
         "GET /v1/rotas/{unit_id}:on-duty": {_L, _A, _R},
+        "GET /v1/notices": {_L},
+        "GET /v1/notices/{notice_id}": {_L},
+        "PUT /v1/notices/{notice_id}": {_L},
         "GET /v1/clocks": {_L, _A, _R},
         "GET /v1/escalations": {_L, _A, _R},
         "POST /v1/escalations": {_L, _A, _C},
@@ -96,12 +100,14 @@ ROLES: Final[dict[str, frozenset[Role]]] = {
         "GET /v1/figures": {_L, _R},
         # every service, for those who run it
         **{
-            door.format(service=service, position="{position}", view="{view}"): roles
+            door.format(service=service, position="{position}", view="{view}", effect_id="{effect_id}"): roles
             for service in SERVICES
             for door, roles in {
                 "GET /v1/ops/{service}/parked": {_L},
                 "POST /v1/ops/{service}/parked/{position}:retry": {_L},
                 "DELETE /v1/ops/{service}/parked/{position}": set(),
+                "GET /v1/ops/{service}/effects": {_L},
+                "POST /v1/ops/{service}/effects/{effect_id}:retry": {_L},
                 "GET /v1/ops/{service}/views": {_L},
                 "POST /v1/ops/{service}/views/{view}:rebuild": {_L},
                 "GET /v1/ops/{service}/verify": {_L},

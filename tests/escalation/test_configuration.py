@@ -6,6 +6,7 @@ from events.case import ClockKind, Priority
 from events.errors import Invalid
 from events.operations import CalendarPublished, LadderPublished, PromisePublished, PromiseTarget
 from events.testing import folding, given
+from services.escalation.clocks import Promise
 from services.escalation.decide.configuration import LADDER, PROMISE, publish
 from services.escalation.decide.promises import publish_promise
 from services.escalation.service import ALWAYS, STANDARD_LADDER, STANDARD_PROMISE
@@ -56,7 +57,7 @@ def test_what_is_built_in_promises_every_priority_something() -> None:
 def test_the_rows_hold_what_was_published() -> None:
     promise = folding(PROMISES, an(PromisePublished, version=2), STANDARD_PROMISE, subject="promise:standard").row()
     assert promise is not None
-    assert (promise.promise_id, promise.content) == ("standard", STANDARD_PROMISE)
+    assert promise.promise == Promise("standard@1", STANDARD_PROMISE)
     ladder = folding(LADDERS, STANDARD_LADDER, subject="ladder:standard").row()
     assert ladder is not None
     assert (ladder.ladder_id, ladder.content) == ("standard", STANDARD_LADDER)

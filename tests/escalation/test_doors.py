@@ -68,13 +68,20 @@ async def test_what_is_built_in_is_published_at_the_first_start(doors: Casewalk)
     one = await doors.admin.get("/v1/promises/standard")
     assert (one.json(), one.headers["ETag"]) == (promise, '"1"')
     (ladder,) = (await doors.admin.get("/v1/ladders")).json()["items"]
-    assert ladder == {"ladder_id": "standard", "version": 1, "unit_id": "escalation", "on_breach": ["resolution"]}
+    assert ladder == {
+        "ladder_id": "standard",
+        "version": 1,
+        "unit_id": "escalation",
+        "on_breach": ["resolution"],
+        "applies": {"markets": [], "journeys": [], "tiers": [], "priorities": []},
+        "rungs": [],
+    }
 
 
 async def test_clocks_run_from_the_first_contact_to_the_answer_and_the_resolution(here: Casewalk) -> None:
     case_id = await opened(here, priority="high", ago=timedelta(minutes=10))
     running = await clocks(here, case_id)
-    assert running.keys() == {"first_response", "resolution"}
+    assert running.keys() == {"first_response", "handling", "requester_wait", "resolution", "ownership"}
     first = running["first_response"]
     assert (first["state"], first["kept"], first["target_s"]) == ("running", None, 3600)
     assert (first["promise"], first["calendar"], first["episode"]) == ("standard@1", "always@1", 1)
@@ -90,7 +97,8 @@ async def test_clocks_run_from_the_first_contact_to_the_answer_and_the_resolutio
     assert (await here.admin.post(f"/v1/cases/{case_id}:reopen", json={"reason": "not there"})).status_code == 200
     await here.settled()
     again = (await here.admin.get("/v1/clocks", params={"case": case_id})).json()["items"]
-    assert [(item["clock"], item["episode"], item["state"]) for item in again] == [
+    promised = [item for item in again if item["promise"]]
+    assert [(item["clock"], item["episode"], item["state"]) for item in promised] == [
         ("first_response", 1, "stopped"),
         ("resolution", 1, "stopped"),
         ("resolution", 2, "running"),
@@ -143,7 +151,7 @@ async def test_a_person_asks_for_an_escalation_and_the_unit_hands_it_back(doors:
     order = {"case_id": case_id, "reason": "the customer is stranded abroad"}
     asked = await channel.post("/v1/escalations", json=order)
     assert (asked.status_code, asked.json()["escalation_id"]) == (201, f"{case_id}.1")
-    assert (asked.json()["trigger"], asked.json()["ladder"]) == ("asked", None)
+    assert (asked.json()["trigger"], asked.json()["ladder"]) == ("asked", "standard@1")
     again = await channel.post("/v1/escalations", json=order)
     assert (again.status_code, again.json()) == (200, asked.json())
     is_problem(await lead.post(f"/v1/escalations/{case_id}.1:acknowledge", json={}), 422, "owner")
@@ -180,7 +188,60 @@ async def test_new_clocks_follow_the_new_promise_and_running_ones_keep_theirs(do
     assert (await clocks(doors, after))["resolution"]["target_s"] == 60
 
 
+def of_an_hour(promise: Item, **more: object) -> Item:
+    targets = [target | {"target_s": 3600} for target in promise["targets"]]
+    return {"name": "Faster", "targets": targets} | more
+
+
+async def test_a_version_that_restates_open_cases_says_first_what_would_change_and_then_changes_it(
+    here: Casewalk,
+) -> None:
+    """The case that has ended keeps its verdict; of the open ones, one becomes late and says so by being told anew."""
+    promise = (await here.admin.get("/v1/promises/standard")).json()
+    late, fresh = await opened(here, ago=timedelta(hours=2)), await opened(here)
+    done = await opened(here, ago=timedelta(hours=2))
+    assert (await here.admin.post(f"/v1/cases/{done}:resolve", json={})).status_code == 200
+    await here.settled()
+    order = of_an_hour(promise, restate="restate_open")
+    told = (await here.admin.post("/v1/promises/standard:preview", json=order)).json()
+    assert (told["cases"], told["looked_at"]) == (2, 2)
+    changed = {(one["case_id"], one["clock"]) for one in told["differences"]}
+    assert changed == {(late, "resolution"), (fresh, "resolution")}
+    before = {case_id: (await clocks(here, case_id))["resolution"] for case_id in (late, fresh, done)}
+    assert {one["promise"] for one in before.values()} == {"standard@1"}, "a preview changes nothing"
+    assert (await here.admin.put("/v1/promises/standard", json=order)).status_code == 200
+
+    async def restated() -> bool:
+        return {(await clocks(here, one))["resolution"]["promise"] for one in (late, fresh)} == {"standard@2"}
+
+    await until(restated)
+
+    async def breached() -> bool:
+        return (await clocks(here, late))["resolution"]["state"] == "breached"
+
+    await until(breached)
+    assert (await clocks(here, fresh))["resolution"]["state"] == "running"
+    assert (await clocks(here, done))["resolution"] == before[done]
+
+
+async def test_every_minute_of_a_clock_is_explained(here: Casewalk) -> None:
+    case_id = await opened(here, ago=timedelta(hours=3))
+    asked = {"direction": "out", "body": "Welche Adresse?", "waits_for": "customer"}
+    assert (await here.admin.post(f"/v1/cases/{case_id}/messages", json=asked)).status_code == 201
+    await here.settled()
+    handling = (await clocks(here, case_id))["handling"]
+    assert (handling["state"], handling["due_at"], handling["kept"]) == ("paused", None, None)
+    counted, paused = handling["segments"]
+    assert (counted["why"], counted["counted"], counted["promise"]) == ("working time", True, None)
+    assert (paused["why"], paused["counted"]) == ("paused: waiting customer", False)
+    assert counted["until"] == paused["since"]
+    assert handling["elapsed_s"] == int(counted["seconds"])
+
+
 async def test_the_ladder_says_which_breaches_escalate_and_to_whom(doors: Casewalk) -> None:
+    unit = await doors.admin.put("/v1/units/swat", json={"name": "SWAT", "kind": "escalation"})
+    assert unit.status_code == 200, unit.text
+    await doors.settled()
     swat = {"unit_id": "swat", "on_breach": ["first_response"]}
     published = await doors.admin.put("/v1/ladders/standard", json=swat)
     assert (published.status_code, published.json()["version"]) == (200, 2)
@@ -251,6 +312,24 @@ BAD: list[tuple[str, str, object, int]] = [
     ("PUT", "/v1/promises/standard", {"name": "Less", "targets": []}, 422),
     ("PUT", "/v1/promises/x", {"name": "x", "calendar": "lunar", "targets": [{}]}, 422),
     ("PUT", "/v1/ladders/standard", {"unit_id": "two words"}, 422),
+    ("PUT", "/v1/ladders/standard", {"unit_id": "nowhere"}, 422),
+    ("PUT", "/v1/ladders/standard", {"unit_id": "general"}, 422),
+    ("PUT", "/v1/ladders/standard", {}, 422),
+    ("PUT", "/v1/ladders/standard", {"rungs": [], "on_breach": ["resolution"]}, 422),
+    ("PUT", "/v1/ladders/standard", {"rungs": [{"rung": "x", "unit_id": "escalation"}]}, 422),
+    ("PUT", "/v1/ladders/standard", {"rungs": [{"rung": "x", "unit_id": "escalation"}], "unit_id": "x"}, 422),
+    ("GET", "/v1/rotas/none", None, 404),
+    ("GET", "/v1/rotas/none:on-duty", None, 404),
+    ("GET", "/v1/rotas/none:on-duty?at=yesterday", None, 422),
+    ("PUT", "/v1/rotas/swat", {"tz": "Europe/Atlantis", "weekly": []}, 422),
+    ("PUT", "/v1/rotas/swat", {"tz": "UTC", "weekly": [{"days": ["mon"], "opens": "9:00", "closes": "18:00"}]}, 422),
+    ("PUT", "/v1/rotas/swat", {"tz": "UTC", "weekly": [{"days": [], "opens": "09:00", "closes": "18:00"}]}, 422),
+    (
+        "PUT",
+        "/v1/rotas/swat",
+        {"tz": "UTC", "dated": [{"date": "2026-02-30", "opens": "09:00", "closes": "18:00"}]},
+        422,
+    ),
 ]
 
 

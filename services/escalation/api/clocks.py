@@ -1,7 +1,5 @@
 """A case's clocks, and where every minute of them went."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated
 

@@ -4,15 +4,16 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Response
-from pydantic import ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import AwareDatetime, ConfigDict, Field, JsonValue, StringConstraints
 
 from events.case import Category, ClockKind, Priority
 from events.database import Connection
 from events.errors import Unknown
 from events.event import Label, Ref
-from events.operations import PromiseKind, PromisePublished, Role
+from events.operations import PromiseKind, PromisePublished, Restate, Role
+from services.escalation import restating
 from services.escalation.api.configuration import ConfigId
-from services.escalation.clocks import percents_of
+from services.escalation.clocks import Promise, percents_of
 from services.escalation.decide import promises as decide
 from services.escalation.decide.configuration import PROMISE
 from services.escalation.views import calendars
@@ -88,6 +89,10 @@ class PromiseOrder(Order):
     pauses: tuple[PauseOrder, ...] = Field(
         default=(), max_length=50, description="What stops a clock; a clock no pause names keeps its kind's own way."
     )
+    restate: Restate = Field(
+        default=Restate.FORWARD_ONLY,
+        description="Which cases it judges: those that come in from now on, also those whose clocks run, or every one.",
+    )
 
 
 class PromiseAnswer(PromiseOrder):
@@ -100,6 +105,23 @@ class PromiseAnswer(PromiseOrder):
 
 class Promises(Answer):
     items: list[PromiseAnswer]
+
+
+class DifferenceAnswer(Answer):
+    case_id: str
+    clock: ClockKind
+    episode: int
+    turn: int
+    due_before: AwareDatetime | None
+    due_after: AwareDatetime | None
+    kept_before: bool | None
+    kept_after: bool | None
+
+
+class PreviewAnswer(Answer):
+    cases: int = Field(description="How many cases would be judged anew.")
+    looked_at: int = Field(description="How many of them were judged for this answer.")
+    differences: list[DifferenceAnswer]
 
 
 def _promise(promise_id: str, content: PromisePublished) -> PromiseAnswer:
@@ -151,3 +173,21 @@ def add(router: APIRouter, door: Door) -> None:
         )
         written(response, changed)
         return _promise(promise_id, changed.states[0])
+
+    @router.post("/v1/promises/{promise_id}:preview", summary="What publishing a promise would change")
+    async def preview_promise(
+        promise_id: ConfigId, order: PromiseOrder, caller: Annotated[Caller, publishes]
+    ) -> PreviewAnswer:
+        """Which cases the version would judge, and what would be said otherwise about their clocks. Writes nothing."""
+        current, _ = await host.store.state(PROMISE(f"promise:{promise_id}"))
+        async with host.database.readers.acquire() as conn:
+            calendar = await calendars.calendar_in_force(conn, order.calendar)
+            now = await conn.fetchval("select clock_timestamp()")
+        wanted = PromisePublished.model_validate(order.model_dump() | {"version": 1})
+        events = decide.publish_promise(wanted, now, current, calendar)
+        if not events:
+            return PreviewAnswer(cases=0, looked_at=0, differences=[])
+        (content,) = (event for event in events if isinstance(event, PromisePublished))
+        found = await restating.preview(host, Promise(f"{promise_id}@{content.version}", content))
+        differences = [DifferenceAnswer(**vars(one)) for one in found.differences]
+        return PreviewAnswer(cases=found.cases, looked_at=found.looked_at, differences=differences)

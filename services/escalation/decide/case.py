@@ -10,6 +10,7 @@ from events.case import (
     ClockBreached,
     ClockCancelled,
     ClockEvent,
+    ClockKind,
     ClockPaused,
     ClockRestated,
     ClockResumed,
@@ -44,7 +45,7 @@ class Case:
         """The latest."""
         return self.escalations[-1] if self.escalations else None
 
-    def latest(self, kind: clocks.ClockKind) -> Clock | None:
+    def latest(self, kind: ClockKind) -> Clock | None:
         """The clock of the latest episode that has one of this kind."""
         return max((c for c in self.clocks.values() if c.kind is kind), key=lambda clock: clock.key, default=None)
 

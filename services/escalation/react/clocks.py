@@ -24,7 +24,7 @@ from events.case import (
 from events.consume import Reactor
 from events.database import Connection
 from events.event import CASES, CaseEvent, Recorded
-from events.store import New
+from events.store import New, Retry
 from events.timers import Timers
 from events.views import project
 from events.wire import VOCABULARY
@@ -84,7 +84,9 @@ async def times_of(conn: Connection, of: Iterable[Promise]) -> Times:
 
 
 def react(event: Recorded[CaseEvent], looked: Looked, now: datetime, case: Case) -> Sequence[New]:
-    """What is to be said once this is known."""
+    """What is to be said once this is known. Raises Retry where other promises were pinned since it was looked."""
+    if not set(case.promises) <= set(looked.rules.promises):
+        raise Retry(f"{case.case_id} is judged by other promises by now")
     return decide.judge(case, looked.facts[event.subject], looked.rules)
 
 
