@@ -45,8 +45,9 @@ def figures(
 ) -> None:
     """Print the figures over all cases, or over some of them.
 
-    Dimensions are import, market, language, journey, channel, priority, queue and unit. Several values of one dimension
-    are alternatives. Every figure names the version of its definition; `GET /v1/definitions` says what it means.
+    Dimensions are import, market, language, journey, channel, priority, tier, queue and unit. Several values of one
+    dimension are alternatives. Every figure names the version of its definition; `GET /v1/definitions` says what it
+    means.
     """
 
     async def ask() -> Any:

@@ -23,7 +23,7 @@ class LineAnswer(Answer):
     """One thing that happened."""
 
     id: str = Field(description="The event's id.")
-    kind: Kind = Field(description="Only steps count as the walk; clocks, offers and surveys stand beside it.")
+    kind: Kind = Field(description="Only steps count as the walk; clocks, offers, labels and surveys stand beside it.")
     at: AwareDatetime
     what: str = Field(description="In plain words, with ids instead of names.")
     type: str = Field(description="The event's type.")

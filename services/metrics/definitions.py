@@ -82,6 +82,7 @@ _ALONE = answers(_C.solved_alone, _RESOLVED)
 _ACCEPTED = answers(_C.accepted, _RESOLVED)
 _PROMISE, _RESPONSE = answers(_C.in_time), answers(_C.response_kept)
 _ESCALATED, _FIRST_LINE = answers(_C.escalated), answers(_C.first_line)
+_RAISED, _RETURNED = total(_C.escalations), total(_C.escalations_returned)
 _HANDOVERS = {str(count): _C.handovers == count for count in range(3)} | {"3+": _C.handovers >= 3}
 
 _CHALLENGE = "BPI Challenge 2013 description; Rama-Maneiro et al., arXiv 2009.13251, Table 4"
@@ -324,6 +325,17 @@ FIGURES: tuple[Figure, ...] = (
         {"cases": _ESCALATED["yes"], "percent": percent(_ESCALATED["yes"], _ESCALATED["known"])},
         _ESCALATED["known"],
         "no live case here",
+    ),
+    Figure(
+        "escalations_returned",
+        "Escalations returned",
+        "percent",
+        "escalations the escalation unit handed back / escalations",
+        "Asked for, and not the escalation unit's to solve. Per escalation, of which a case may have several.",
+        "escalation quality: returned escalations / raised escalations",
+        {"escalations": _RETURNED, "percent": percent(_RETURNED, _RAISED)},
+        _RAISED,
+        "no case here was escalated",
     ),
     Figure(
         "solved_alone",

@@ -16,14 +16,17 @@ from events.case import (
     ENDED,
     Case,
     CaseAssigned,
+    CaseClassified,
     CaseDequeued,
     CaseEscalated,
+    CaseFlagged,
     CaseHandedOver,
     CaseObserved,
     CaseOffered,
     CaseOpened,
     CaseQueued,
     CaseReleased,
+    CaseReranked,
     CaseResolved,
     CaseTakenOver,
     Category,
@@ -33,6 +36,7 @@ from events.case import (
     ClockRestated,
     ClockStarted,
     ClockStopped,
+    EscalationReturned,
     FeedbackReceived,
     MessageReceived,
     MessageSent,
@@ -69,6 +73,8 @@ class Kind(StrEnum):
     CLOCK = "clock"
     OFFER = "offer"
     """Whom the router asked, and what it tidied up once the case had ended."""
+    LABEL = "label"
+    """How the case is seen, and what was noticed: said about it, not done about it."""
     SURVEY = "survey"
 
 
@@ -86,6 +92,7 @@ class CaseFacts:
     language: str | None = None
     journey: str | None = None
     priority: Priority | None = None
+    tier: str | None = None
     queue_id: str | None = None
     unit_id: str | None = None
     import_id: str | None = None
@@ -131,6 +138,8 @@ class CaseFacts:
     csat: int | None = None
     nps: int | None = None
     escalations: int = 0
+    escalations_returned: int = 0
+    """Those the escalation unit handed back."""
     # the four answers
     in_time: Verdict = Verdict.UNKNOWN
     accepted: Verdict = Verdict.UNKNOWN
@@ -150,6 +159,7 @@ class CaseFacts:
             language=self.language,
             journey=self.journey,
             priority=self.priority,
+            tier=self.tier,
             import_id=self.import_id,
             queue_id=self.queue_id,
             unit_id=self.unit_id,
@@ -164,6 +174,8 @@ def fold(facts: CaseFacts | None, event: Recorded[Any]) -> CaseFacts:
             return _answered(_step(facts, event))
         case Kind.CLOCK:
             return _answered(_clock(facts, event.data))
+        case Kind.LABEL:
+            return _labelled(facts, event)
         case Kind.SURVEY:
             return _answered(_survey(facts, event.data))
         case Kind.OFFER:
@@ -177,8 +189,10 @@ def kind_of(facts: CaseFacts, data: CaseEvent) -> Kind:
             return Kind.CLOCK
         case CaseOffered() | OfferDeclined() | OfferExpired() | OfferWithdrawn():
             return Kind.OFFER
-        case CaseDequeued():
+        case CaseDequeued() | CaseReranked():
             return Kind.OFFER
+        case CaseClassified() | CaseFlagged():
+            return Kind.LABEL
         case CaseReleased():
             # Released because the case has ended: that must not make its walk longer.
             return Kind.OFFER if facts.category in ENDED else Kind.STEP
@@ -206,6 +220,7 @@ def _step(facts: CaseFacts, event: Recorded[CaseEvent]) -> CaseFacts:
         language=case.language,
         journey=case.journey,
         priority=case.priority,
+        tier=case.tier,
         queue_id=case.queue_id,
         unit_id=case.unit_id,
         import_id=case.import_id,
@@ -227,7 +242,14 @@ def _step(facts: CaseFacts, event: Recorded[CaseEvent]) -> CaseFacts:
         first_response_at=responded_at,
         first_response_us=_us(responded_at - case.opened_at) if responded_at and case.opened_at else None,
         escalations=facts.escalations + isinstance(data, CaseEscalated),
+        escalations_returned=facts.escalations_returned + isinstance(data, EscalationReturned),
     )
+
+
+def _labelled(facts: CaseFacts, event: Recorded[CaseEvent]) -> CaseFacts:
+    """A case counts where it is seen at the end; that somebody sees it otherwise is no work on it."""
+    case = evolve(facts.case, event)
+    return replace(facts, priority=case.priority, tier=case.tier, journey=case.journey)
 
 
 def _clock(facts: CaseFacts, data: CaseEvent) -> CaseFacts:

@@ -37,6 +37,7 @@ class Dimension(StrEnum):
     JOURNEY = "journey"
     CHANNEL = "channel"
     PRIORITY = "priority"
+    TIER = "tier"
     QUEUE = "queue"
     UNIT = "unit"
 
@@ -81,6 +82,7 @@ _COLUMNS: dict[By, Column] = {
     Dimension.JOURNEY: _C.journey,
     Dimension.CHANNEL: _C.channel,
     Dimension.PRIORITY: _C.priority,
+    Dimension.TIER: _C.tier,
     Dimension.QUEUE: _C.queue_id,
     Dimension.UNIT: _C.unit_id,
 }

@@ -153,7 +153,7 @@ def what_happened(data: CaseEvent) -> str:
         case case.CaseTakenOver():
             return f"taken over from the other system, by {data.channel}"
         case case.MessageReceived():
-            return f"the customer wrote by {data.channel}"
+            return f"the customer wrote by {data.channel}" + (" to the case's own address" if data.to else "")
         case case.MessageSent():
             return _sent(data)
         case case.CaseResolved():
@@ -183,6 +183,11 @@ _BY = {
 
 def _of(episode: int) -> str:
     return "" if episode == 1 else f" (episode {episode})"
+
+
+def _seen(data: case.CaseClassified | case.CaseReranked) -> str:
+    said = ((name, getattr(data, name, None)) for name in ("priority", "tier", "journey"))
+    return ", ".join(f"{name} {value}" for name, value in said if value is not None)
 
 
 def _sent(data: case.MessageSent) -> str:
@@ -237,6 +242,12 @@ def _clock(data: case.ClockEvent) -> str:
 
 def _routed(data: CaseEvent) -> str:
     match data:
+        case case.CaseClassified():
+            return f"seen otherwise: {_seen(data)}"
+        case case.CaseFlagged():
+            return f"flagged: {data.flag}"
+        case case.CaseReranked():
+            return f"ranked anew: {_seen(data)}"
         case case.CaseQueued():
             return f"waits in queue {data.queue_id} of unit {data.unit_id}"
         case case.CaseDequeued():

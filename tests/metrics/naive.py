@@ -121,6 +121,7 @@ def _times(walks: list[CaseFacts], placed: list[CaseFacts]) -> dict[str, Answer]
 
 def _ends(walks: list[CaseFacts], resolved: list[CaseFacts]) -> dict[str, Answer]:
     again = len([1 for case in walks if case.reopened])
+    raised, returned = sum(case.escalations for case in walks), sum(case.escalations_returned for case in walks)
     return {
         "resolved_cases": {"value": len(resolved), "n": len(walks)},
         "reopened": {
@@ -131,6 +132,11 @@ def _ends(walks: list[CaseFacts], resolved: list[CaseFacts]) -> dict[str, Answer
         "promise_kept": _share([case.in_time for case in walks]),
         "first_response_kept": _share([case.response_kept for case in walks]),
         "escalated": _share([case.escalated for case in walks]),
+        "escalations_returned": {
+            "escalations": returned if raised else None,
+            "percent": percent(returned, raised),
+            "n": raised,
+        },
         "first_line_alone": _share([case.first_line for case in walks]),
     }
 

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from events.case import (
     CASE_EVENTS,
     CaseAssigned,
+    CaseClassified,
     CaseClosed,
     CaseDequeued,
     CaseEscalated,
+    CaseFlagged,
     CaseHandedOver,
     CaseObserved,
     CaseOffered,
@@ -20,6 +22,7 @@ from events.case import (
     CaseQueued,
     CaseReleased,
     CaseReopened,
+    CaseReranked,
     CaseResolved,
     CaseTakenOver,
     CaseTransferred,
@@ -28,9 +31,11 @@ from events.case import (
     ClockKind,
     ClockStarted,
     ClockStopped,
+    EscalationReturned,
     FeedbackReceived,
     MessageReceived,
     MessageSent,
+    Priority,
     UnitKind,
 )
 from events.event import CaseEvent, Recorded
@@ -100,6 +105,28 @@ def test_what_is_tidied_up_after_the_end_does_not_make_the_walk_longer(tidied: t
     row = facts(OPENED, RESOLVED, (an(tidied), after(days=3)))
 
     assert row.last_at == after(minutes=1)
+
+
+def test_a_case_counts_as_it_is_seen_at_the_end() -> None:
+    urgent = an(CaseClassified, priority=Priority.URGENT, tier=None, journey=None)
+    row = facts(an(CaseOpened, tier=None), RESOLVED, an(CaseClassified, priority=None, tier="gold"), urgent)
+
+    assert (row.priority, row.tier, row.journey) == (Priority.URGENT, "gold", "return")
+
+
+@pytest.mark.parametrize("label", [CaseClassified, CaseFlagged, CaseReranked])
+def test_what_is_said_about_a_case_is_no_work_on_it(label: type[CaseEvent]) -> None:
+    happened = (OPENED, QUEUED, ASSIGNED, RESOLVED)
+    row = facts(*happened, said_by("agent:ben", an(label)))
+
+    assert (row.steps, row.last_at, row.agents) == (4, after(minutes=3), ("anna",))
+    assert row.solved_alone is YES
+
+
+def test_returned_escalations_are_counted() -> None:
+    twice = (an(CaseEscalated), an(EscalationReturned), an(CaseEscalated, escalation_id="another"))
+
+    assert (facts(OPENED, *twice).escalations, facts(OPENED, *twice).escalations_returned) == (2, 1)
 
 
 def test_a_release_of_an_open_case_is_a_step() -> None:

@@ -38,6 +38,7 @@ def random_facts(chance: random.Random, number: int) -> CaseFacts:
         language=maybe("de"),
         journey=maybe("delivery"),
         priority=maybe(chance.choice(list(Priority))),
+        tier=maybe(chance.choice(["gold", "silver"])),
         queue_id=maybe("general"),
         unit_id=maybe(chance.choice(["general", 'O\'Neill "2"'])),
         import_id=maybe(chance.choice(["import-1", "import-2"])),
@@ -58,6 +59,8 @@ def random_facts(chance: random.Random, number: int) -> CaseFacts:
         accepted=chance.choice(list(Verdict)),
         solved_alone=chance.choice(list(Verdict)),
         escalated=chance.choice(list(Verdict)),
+        escalations=(escalations := chance.choice([0, 0, 1, 3])),
+        escalations_returned=chance.randrange(escalations + 1),
     )
 
 

@@ -120,6 +120,26 @@ async def test_figures_count_what_happened_in_the_market_asked_for(here: Casewal
     assert split["groups"]["fr"]["backlog"]["value"] == 1
 
 
+async def test_a_case_counts_where_it_is_seen_now_and_its_walk_says_why(here: Casewalk) -> None:
+    case_id = (await opened(here, tier="silver")).json()["case_id"]
+    await sent(
+        here, f"/v1/cases/{case_id}:classify", tier="gold", priority="urgent", reason="the customer called again"
+    )
+    flagged = await sent(here, f"/v1/cases/{case_id}:flag", flag="legal", reason="a lawyer wrote")
+    after = {"after": flagged.headers["Casewalk-Position"]}
+
+    by_tier = await read(here.admin, "/v1/figures", by="tier", **after)
+    urgent = await read(here.admin, "/v1/figures", where="priority=urgent", **after)
+    walk = await read(here.admin, f"/v1/walks/{case_id}", **after)
+
+    assert set(by_tier["groups"]) == {"gold"}
+    assert (urgent["cases"]["value"], urgent["events"]["value"]) == (1, 1)
+    assert [(line["what"], line["why"]) for line in walk["steps"] if line["kind"] == "label"] == [
+        ("seen otherwise: priority urgent, tier gold", "the customer called again"),
+        ("flagged: legal", "a lawyer wrote"),
+    ]
+
+
 async def test_an_import_gives_its_figures_also_after_a_rebuild(here: Casewalk) -> None:
     rows = load_profile("vinst").rows(VINST.small.splitlines())
     answer = await here.admin.post(

@@ -11,13 +11,16 @@ from hypothesis import strategies as st
 from events.case import (
     CASE_EVENTS,
     CaseAssigned,
+    CaseClassified,
     CaseEscalated,
+    CaseFlagged,
     CaseObserved,
     CaseOffered,
     CaseOpened,
     CaseQueued,
     CaseReleased,
     CaseReopened,
+    CaseReranked,
     CaseResolved,
     ClockBreached,
     ClockEvent,
@@ -25,6 +28,7 @@ from events.case import (
     ClockStarted,
     ClockStopped,
     FeedbackReceived,
+    MessageReceived,
     MessageSent,
 )
 from events.event import CaseEvent
@@ -32,7 +36,7 @@ from events.personal import Sealed
 from events.testing import START, Happened, folding, history
 from services.metrics.facts import Kind, Verdict
 from services.metrics.views import CASE_FACTS
-from services.metrics.walks import Walk, walk
+from services.metrics.walks import Walk, walk, what_happened
 from tests.given import an
 
 CLOCK = {"clock": ClockKind.RESOLUTION}
@@ -123,6 +127,22 @@ def test_a_clock_nothing_is_promised_about_is_not_told_in_a_walk() -> None:
     silent = {"clock": ClockKind.HANDLING, "promise": None}
     done = walked(an(CaseOpened), an(ClockStarted, **silent), an(ClockStopped, **silent, due_at=None, kept=None))
     assert [line.type for line in done.lines] == [CaseOpened.TYPE]
+
+
+def test_how_a_case_was_seen_and_what_was_noticed_stand_beside_its_walk() -> None:
+    done = walked(an(CaseOpened), an(CaseClassified), an(CaseReranked), an(CaseFlagged))
+
+    assert [(line.kind, line.what, line.why) for line in done.lines[1:]] == [
+        (Kind.LABEL, "seen otherwise: priority urgent, tier gold, journey return", "the customer called again"),
+        (Kind.OFFER, "ranked anew: priority urgent, journey return", None),
+        (Kind.LABEL, "flagged: regulator", "the customer names the ombudsman"),
+    ]
+
+
+def test_a_message_to_the_cases_own_address_is_told_so() -> None:
+    said = [what_happened(an(MessageReceived)), what_happened(an(MessageReceived, to=None))]
+
+    assert said == ["the customer wrote by email to the case's own address", "the customer wrote by email"]
 
 
 def test_the_verdict_of_a_good_walk_comes_with_its_evidence() -> None:
