@@ -92,7 +92,18 @@ async def test_without_a_server_the_exit_code_is_3() -> None:
     assert "no server answers" in ended.err
 
 
-@pytest.mark.parametrize("name", ["up", "serve", "import", "figures", "walk", "rebuild", "verify", "demo"])
+async def test_clock_says_what_was_promised_and_where_every_minute_went(up: Up, case_id: str) -> None:
+    shown = await up.command("clock", case_id)
+    assert shown.code == 0
+    assert "judged by standard@1" in shown.out
+    assert "first response" in shown.out
+    assert "working time" in shown.out
+    assert "nothing promised" in shown.out
+    told = (await up.command("clock", case_id, "--json")).json
+    assert {item["clock"] for item in told["items"]} >= {"first_response", "resolution", "handling"}
+
+
+@pytest.mark.parametrize("name", ["up", "serve", "import", "figures", "walk", "clock", "rebuild", "verify", "demo"])
 def test_every_command_explains_itself(name: str) -> None:
     shown = CliRunner().invoke(command_line(), [name, "--help"], obj=SERVICES, prog_name="casewalk")
     assert shown.exit_code == 0
