@@ -6,6 +6,7 @@ from typing import Any
 
 from events.case import (
     CaseClassified,
+    CaseDequeued,
     CaseEscalated,
     CaseOffered,
     CaseReopened,
@@ -105,6 +106,28 @@ async def test_an_escalated_case_is_taken_back_and_offered_to_nobody_until_it_re
 
     await everywhere.say(owned, an(EscalationReturned))
     await everywhere.until(owned, status="waiting", queue_id="general")
+
+
+async def test_while_a_case_is_escalated_nobody_accepts_moves_or_releases_it_whatever_comes(everywhere: World) -> None:
+    await everywhere.agent("anna", capacity=2)
+    case_id = await everywhere.open_case()
+    await everywhere.until(case_id, status="offered")
+    await everywhere.say(case_id, an(CaseEscalated))
+    await everywhere.until(case_id, status="escalated")
+    for verb, order in (
+        ("accept", {"agent_id": "anna"}),
+        ("decline", {"agent_id": "anna", "reason": "no"}),
+        ("release", {"reason": "no"}),
+        ("transfer", {"queue_id": "general", "reason": "no"}),
+    ):
+        answer = await everywhere.lead.post(f"/v1/work/{case_id}:{verb}", json=order)
+        assert (answer.status_code, "it is escalated" in answer.json()["detail"]) == (409, True), (verb, answer.text)
+    returned = an(PartnerReturned, queue_id="general", unit_id="general")
+    await everywhere.say(case_id, returned)
+    last = await everywhere.say(case_id, an(CaseReopened))
+    await everywhere.router.wait_for(last.position)
+    assert (await everywhere.work(case_id))["status"] == "escalated"
+    assert isinstance((await said(everywhere, case_id))[-1], CaseDequeued)
 
 
 async def test_a_resolved_case_gives_the_capacity_back_and_waits_again_when_it_is_reopened(here: World) -> None:
