@@ -272,6 +272,17 @@ _ESCALATION_UNIT: tuple[Event, ...] = (
         weekly=(operations.WeeklyShift(days=("mon", "tue"), opens="08:00", closes="20:00", agents=("olga",)),),
         dated=(operations.DatedShift(date="2026-12-24", opens="00:00", closes="24:00", agents=("paul",)),),
     ),
+    operations.NoticePublished(
+        version=1,
+        events=(operations.NoticeEvent.CLOCK_WARNED, operations.NoticeEvent.CLOCK_BREACHED),
+        unit_ids=("escalation",),
+        markets=("de",),
+        channel=operations.NoticeChannel.WEBHOOK,
+        address=Clear("notice:duty", "https://example.org/casewalk"),
+        address_key="5d41402abc4b2a76b9719d911017c592",
+        secret=Clear("notice:duty", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+        calendar="office",
+    ),
 )
 
 _VENDOR: tuple[Event, ...] = (

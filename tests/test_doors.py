@@ -32,6 +32,8 @@ IDS = {
     "agent_id": "ana",
     "promise_id": "standard",
     "ladder_id": "standard",
+    "notice_id": "duty",
+    "effect_id": UNKNOWN_CASE,
     "escalation_id": case("asked") + ".1",
     "partner_id": "nordfix",
     "contract_id": "nordfix",
@@ -47,7 +49,12 @@ QUERIES = {"GET /v1/clocks": {"case": case("desk")}, "POST /v1/imports": {"profi
 """What a door must be asked."""
 
 UNKNOWN_IDS = {**dict.fromkeys(IDS, UNKNOWN), "case_id": UNKNOWN_CASE, "escalation_id": f"{UNKNOWN_CASE}.1"}
-UNKNOWN_IDS |= {"position": str(2**53), "view": "nothing", "type": "casewalk.case.vanished.v1"}
+UNKNOWN_IDS |= {
+    "effect_id": UNKNOWN_CASE,
+    "position": str(2**53),
+    "view": "nothing",
+    "type": "casewalk.case.vanished.v1",
+}
 
 JUNK = ("%00", "%20", "a%00b", "%ED%A0%80", "%F0%9F%98%80", "a" * 300, "a%2F..%2Fb", "-1", "A'--")
 """What no id looks like, as it stands in a path."""

@@ -373,6 +373,46 @@ class RotaPublished(OperationsEvent, type="casewalk.rota.published.v1", writer="
     dated: tuple[DatedShift, ...] = ()
 
 
+class NoticeEvent(StrEnum):
+    """What somebody may want to be told of."""
+
+    CLOCK_WARNED = "clock_warned"
+    CLOCK_BREACHED = "clock_breached"
+    ESCALATED = "escalated"
+    ESCALATION_UNANSWERED = "escalation_unanswered"
+    ESCALATION_ACKNOWLEDGED = "escalation_acknowledged"
+    RETURNED = "returned"
+
+
+class NoticeChannel(StrEnum):
+    EMAIL = "email"
+    WEBHOOK = "webhook"
+    """A signed JSON body, by the rules of Standard Webhooks."""
+    CHAT = "chat"
+    """`{"text": …}`, as chat systems take it."""
+
+
+class NoticePublished(OperationsEvent, type="casewalk.notice.published.v1", writer="escalation"):
+    """Who is told what happens to cases, where, and when."""
+
+    version: int = Field(ge=1)
+    events: tuple[NoticeEvent, ...] = Field(min_length=1)
+    unit_ids: tuple[Ref, ...] = ()
+    """Empty: every unit."""
+    markets: tuple[Ref, ...] = ()
+    """Empty: every market."""
+    channel: NoticeChannel
+    address: Personal
+    """A mail address or a URL. Many a URL is a secret itself."""
+    address_key: Ref
+    """A keyed HMAC of the address: the same address has the same value within one installation."""
+    secret: Personal | None = None
+    """What a webhook is signed with."""
+    calendar: Ref | None = None
+    """The id of the calendar outside whose hours only breaches are told; none: at any time."""
+    active: bool = True
+
+
 # ---------------------------------------------------------------------------------------------------- written by vendor
 
 
@@ -432,6 +472,7 @@ OPERATIONS_EVENTS: tuple[type[OperationsEvent], ...] = (
     PromisePublished,
     LadderPublished,
     RotaPublished,
+    NoticePublished,
     PartnerRegistered,
     ContractPublished,
     SharePlanPublished,

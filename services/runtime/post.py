@@ -169,8 +169,8 @@ def checked(url: str, private: bool) -> str:
     """The URL, if a webhook may go there: https, no user, no address of a private network. Raises Invalid."""
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
+        host, _, _ = parts.hostname, parts.port, httpx.URL(url)
+    except (ValueError, httpx.InvalidURL) as error:
         raise Invalid("a webhook goes to a URL such as https://example.org/casewalk") from error
     if not host or parts.scheme not in (("http", "https") if private else ("https",)):
         raise Invalid("a webhook goes to a URL such as https://example.org/casewalk")

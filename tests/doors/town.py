@@ -132,6 +132,7 @@ ORGANISATION: tuple[Step, ...] = (
     Step("PUT /v1/promises/{promise_id}", {"promise_id": "standard"}, other={"warn_percent": 80}, refers=("calendar",)),
     Step("PUT /v1/ladders/{ladder_id}", {"ladder_id": "standard"}, other={"on_breach": ["first_response"]}),
     Step("PUT /v1/rotas/{unit_id}", {"unit_id": "escalation"}, other={"tz": "Europe/Paris"}),
+    Step("PUT /v1/notices/{notice_id}", {"notice_id": "duty"}, other={"markets": ["fr"]}, refers=("calendar",)),
     Step("POST /v1/keys", body={"holder": "ana"}, other={"label": "another"}, takes_version=False),
 )
 """What is published before anybody comes in."""
