@@ -14,8 +14,7 @@ from rich.text import Text
 
 from services.commands.settings import DATA_DIR, LOCAL_URL, DataDir, Json, KeyText, Url, connect
 from services.commands.terminal import OUT, print_json
-
-UNITS_S = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+from services.commands.walk import duration
 
 VERDICTS = {True: ("kept", "green"), False: ("not kept", "red"), None: ("", "")}
 
@@ -63,13 +62,13 @@ def _clock(one: dict[str, Any]) -> Iterator[RenderableType]:
     yield Text()
     yield Text.assemble(
         (name, "bold"), f" ({', '.join(which)})" if which else "", f": {one['state']}", ", " if verdict else "",
-        (verdict, colour), f"; {spell(one['elapsed_s'])} used{_left(one)}",
+        (verdict, colour), f"; {duration(one['elapsed_s'])} used{_left(one)}",
     )  # fmt: skip
     table = Table("from", "to", "", "why", "by", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for segment in one["segments"]:
         by = " on ".join(filter(None, (segment["promise"], segment["calendar"]))) or "all time"
         counted = "counted" if segment["counted"] else "not counted"
-        spent = spell(round(segment["seconds"]))
+        spent = duration(segment["seconds"])
         table.add_row(_at(segment["since"]), _at(segment["until"]), f"{spent} {counted}", segment["why"], by)
     yield table
 
@@ -77,21 +76,11 @@ def _clock(one: dict[str, Any]) -> Iterator[RenderableType]:
 def _left(one: dict[str, Any]) -> str:
     if one["target_s"] is None:
         return ", nothing promised"
-    of = f" of {spell(one['target_s'])}"
+    of = f" of {duration(one['target_s'])}"
     if one["due_at"] is not None:
         return f"{of}, due {_at(one['due_at'])}"
-    return f"{of}, {spell(one['remaining_s'])} left when it goes on"
+    return f"{of}, {duration(one['remaining_s'])} left when it goes on"
 
 
 def _at(text: str) -> str:
     return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-
-
-def spell(seconds: int) -> str:
-    """`2 h 5 min`: the two largest units."""
-    parts = []
-    for name, size_s in UNITS_S:
-        count, seconds = divmod(seconds, size_s)
-        if count:
-            parts.append(f"{count} {name}")
-    return " ".join(parts[:2]) or "0 s"
