@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import typer
 
+from services.commands.clock import clock
 from services.commands.demo import demo
 from services.commands.figures import figures
 from services.commands.importing import import_file
@@ -23,6 +24,7 @@ from services.intake.service import SERVICE as INTAKE
 from services.metrics.service import SERVICE as METRICS
 from services.router.service import SERVICE as ROUTER
 from services.runtime import Service
+from services.runtime.zones import only_the_wheel
 from services.vendor.service import SERVICE as VENDOR
 
 SERVICES: tuple[Service, ...] = (INTAKE, ROUTER, ESCALATION, VENDOR, METRICS)
@@ -48,6 +50,7 @@ def command_line() -> typer.Typer:
     casewalk.command("import")(import_file)
     casewalk.command()(figures)
     casewalk.command()(walk)
+    casewalk.command()(clock)
     casewalk.command()(rebuild)
     casewalk.command()(verify)
     casewalk.command()(demo)
@@ -56,6 +59,7 @@ def command_line() -> typer.Typer:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command of `arguments`, or of `sys.argv`; ends with one of the exit codes above."""
+    only_the_wheel()
     try:
         sys.exit(command_line()(arguments, obj=SERVICES, prog_name="casewalk"))
     except CommandFailed as failed:

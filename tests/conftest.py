@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from services.runtime.broker import Broker
 from services.runtime.postgres import EmbeddedPostgres
+from services.runtime.zones import only_the_wheel
 
 # What the run was told: `make test` sets the first, the others use servers that run already.
 ENGINE = os.environ.get("CASEWALK_TEST_ENGINE", "all")
@@ -22,6 +23,8 @@ POSTGRES = os.environ.get("CASEWALK_TEST_POSTGRES")
 
 if ENGINE not in ("embedded", "all"):
     raise pytest.UsageError(f"CASEWALK_TEST_ENGINE is embedded or all, not {ENGINE}.")
+
+only_the_wheel()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

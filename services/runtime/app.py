@@ -20,7 +20,7 @@ from events.log import Log
 from events.postgres_log import PostgresLog
 from events.wire import VOCABULARY
 from services.limits import BodyLimit
-from services.runtime import ops
+from services.runtime import ops, zones
 from services.runtime.host import Host, Service, Settings
 from services.web import PROBLEMS, Problem, install_problems, problem
 
@@ -107,7 +107,7 @@ def _common(app: FastAPI, hosts: Sequence[Host]) -> None:
     @app.get("/health/ready", tags=["operations"], summary="The doors are open")
     async def ready() -> Response:
         """503 with the reason per service until every service can work; silent mark sources and effects that were given
-        up are named."""
+        up are named. `warnings` are sentences about what keeps nothing from working and is worth a look."""
         why = {host.service.name: await host.ready() for host in hosts}
         waiting = {name: text for name, text in why.items() if text is not None}
         silent = {
@@ -123,6 +123,7 @@ def _common(app: FastAPI, hosts: Sequence[Host]) -> None:
                 "services": sorted(why),
                 "timers_wait_for": silent,
                 "effects_given_up": {name: n for name, n in dead.items() if n},
+                "warnings": [sentence for sentence in (zones.difference(),) if sentence is not None],
             }
         )
 

@@ -59,6 +59,11 @@ ROLES: Final[dict[str, frozenset[Role]]] = {
         "POST /v1/work/{case_id}:release": {_L, _A},
         # escalation
         "GET /v1/calendars": {_L, _A, _R},
+        "GET /v1/calendars/{calendar_id}": {_L, _A, _R},
+        "PUT /v1/calendars/{calendar_id}": {_L},
+        "GET /v1/calendars/{calendar_id}:add": {_L, _A, _R},
+        "GET /v1/calendars/{calendar_id}:between": {_L, _A, _R},
+        "POST /v1/calendars:compute": {_L, _A, _R},
         "GET /v1/promises": {_L, _A, _R},
         "GET /v1/promises/{promise_id}": {_L, _A, _R},
         "PUT /v1/promises/{promise_id}": {_L},

@@ -50,6 +50,8 @@ class Step:
     before: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     """Path and body of what is posted first."""
     takes_version: bool = True
+    asks: bool = False
+    """It only answers, and records nothing."""
 
     @property
     def method(self) -> str:
@@ -129,6 +131,8 @@ ORGANISATION: tuple[Step, ...] = (
         {"shares": [{"partner_id": "nordfix", "percent": 100}]},
         {"shares": [{"partner_id": "nordfix", "percent": 60}, {"partner_id": "swift", "percent": 40}]},
     ),
+    Step("PUT /v1/calendars/{calendar_id}", {"calendar_id": "office"}, other={"name": "Another office"}),
+    Step("POST /v1/calendars:compute", takes_version=False, asks=True),
     Step("PUT /v1/promises/{promise_id}", {"promise_id": "standard"}, other={"warn_percent": 80}, refers=("calendar",)),
     Step("PUT /v1/ladders/{ladder_id}", {"ladder_id": "standard"}, other={"on_breach": ["first_response"]}),
     Step("PUT /v1/rotas/{unit_id}", {"unit_id": "escalation"}, other={"tz": "Europe/Paris"}),
