@@ -65,10 +65,18 @@ def timeline(answer: dict[str, Any]) -> RenderableType:
         at = f"{_moment(step['at']):%H:%M:%S}"
         style = None if step["kind"] == "step" else "dim"
         steps.add_row(at, spent, Text(step["what"]), Text(who(step["who"])), Text(step["why"] or ""), style=style)
+    for overlap in answer["overlaps"]:
+        steps.add_row("", "", Text(_overlap(overlap)), style="yellow")
     answers = Table.grid(padding=(0, 2))
     for name, question in QUESTIONS.items():
         answers.add_row(question, Text(answer["verdict"][name], style="bold"))
     return Group(steps, answers)
+
+
+def _overlap(overlap: dict[str, Any]) -> str:
+    since, until = _moment(overlap["since"]), overlap["until"]
+    lasted = "until now" if until is None else f"for {duration((_moment(until) - since).total_seconds())}"
+    return f"{' and '.join(map(who, overlap['holders']))} had it at once, from {since:%H:%M:%S} {lasted}"
 
 
 def _with_days(steps: list[dict[str, Any]]) -> Iterator[tuple[str | None, dict[str, Any]]]:

@@ -52,6 +52,12 @@ class EvidenceAnswer(Answer):
     escalated: list[str]
 
 
+class OverlapAnswer(Answer):
+    since: AwareDatetime
+    until: AwareDatetime | None = Field(description="null while it lasts.")
+    holders: list[str] = Field(description="`agent:<id>`, `partner:<id>`, `unit:<id>` of an escalation unit.")
+
+
 class WalkAnswer(Answer):
     case_id: str
     category: str
@@ -60,6 +66,9 @@ class WalkAnswer(Answer):
     steps: list[LineAnswer]
     verdict: VerdictAnswer
     evidence: EvidenceAnswer
+    overlaps: list[OverlapAnswer] = Field(
+        description="When several had the case at once: handing it over takes a while."
+    )
 
 
 class FigureAnswer(Answer):
@@ -144,6 +153,7 @@ _WALK_EXAMPLE = {
     ],
     "verdict": {"in_time": "yes", "accepted": "unknown", "solved_alone": "yes", "escalated": "no"},
     "evidence": {"in_time": [], "accepted": [], "solved_alone": [], "escalated": []},
+    "overlaps": [],
 }
 
 
@@ -218,6 +228,10 @@ def _walk(done: Walk) -> WalkAnswer:
         steps=[_line(line) for line in done.lines],
         verdict=VerdictAnswer(**done.verdict),
         evidence=EvidenceAnswer(**{name: list(ids) for name, ids in done.evidence.items()}),
+        overlaps=[
+            OverlapAnswer(since=overlap.since, until=overlap.until, holders=list(overlap.holders))
+            for overlap in done.overlaps
+        ],
     )
 
 

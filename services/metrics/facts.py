@@ -37,6 +37,7 @@ from events.case import (
     ClockStarted,
     ClockStopped,
     EscalationReturned,
+    EscalationUnanswered,
     FeedbackReceived,
     MessageReceived,
     MessageSent,
@@ -185,7 +186,7 @@ def fold(facts: CaseFacts | None, event: Recorded[Any]) -> CaseFacts:
 def kind_of(facts: CaseFacts, data: CaseEvent) -> Kind:
     """What the event is, for a case that stands as in `facts`."""
     match data:
-        case ClockEvent() | PromisesPinned():
+        case ClockEvent() | PromisesPinned() | EscalationUnanswered():
             return Kind.CLOCK
         case CaseOffered() | OfferDeclined() | OfferExpired() | OfferWithdrawn():
             return Kind.OFFER

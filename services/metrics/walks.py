@@ -14,6 +14,7 @@ from events import case
 from events.event import CaseEvent, Recorded
 from events.personal import personal_fields
 from services.metrics.facts import CaseFacts, Kind, Verdict, fold, kind_of, wire_name
+from services.metrics.overlaps import Overlap, overlaps
 
 Detail = str | int | bool
 
@@ -50,6 +51,8 @@ class Walk:
     verdict: dict[str, Verdict]
     evidence: dict[str, tuple[str, ...]]
     """Per answer, the ids of the events that decided it; none where it is unknown, or where nothing happened."""
+    overlaps: tuple[Overlap, ...] = ()
+    """When several had the case at once."""
 
 
 _SHOWN_BY: dict[str, tuple[str, ...]] = {
@@ -65,7 +68,8 @@ def walk(events: Iterable[Recorded[Any]]) -> Walk | None:
     """The walk of one case from its events, in whatever order they come; None without any."""
     facts, lines, promised = None, list[Line](), set[tuple[case.ClockKind, int, int]]()
     evidence: dict[str, list[str]] = {answer: [] for answer in _SHOWN_BY}
-    for event in sorted(events, key=lambda event: event.key):
+    ordered = sorted(events, key=lambda event: event.key)
+    for event in ordered:
         before = facts or CaseFacts(event.subject)
         facts = fold(facts, event)
         if _is_told(event.data, promised):
@@ -75,7 +79,7 @@ def walk(events: Iterable[Recorded[Any]]) -> Walk | None:
         return None
     verdict: dict[str, Verdict] = {answer: getattr(facts, answer) for answer in _SHOWN_BY}
     told = {a: tuple(ids) if verdict[a] is not Verdict.UNKNOWN else () for a, ids in evidence.items()}
-    return Walk(facts, tuple(lines), verdict, told)
+    return Walk(facts, tuple(lines), verdict, told, overlaps(ordered))
 
 
 def _is_told(data: CaseEvent, promised: set[tuple[case.ClockKind, int, int]]) -> bool:
@@ -274,6 +278,8 @@ def _elsewhere(data: CaseEvent) -> str:
     match data:
         case case.CaseEscalated():
             return f"escalated to unit {data.unit_id}"
+        case case.EscalationUnanswered():
+            return f"nobody of unit {data.unit_id} acknowledged in time"
         case case.EscalationAcknowledged():
             return f"{data.owner} of unit {data.unit_id} owns it now"
         case case.EscalationResolved():
