@@ -129,6 +129,11 @@ def test_a_ladder_without_rungs_is_held_to_the_same() -> None:
     decided.rejects(Invalid, "general is no escalation unit")
 
 
+def test_the_same_content_again_is_not_held_to_anything_new() -> None:
+    past = given(LADDER, STANDARD_LADDER, subject="ladder:standard")
+    past.when(partial(publish_ladder, STANDARD_LADDER), looked=Known({}, {})).nothing()
+
+
 # ------------------------------------------------------------------------------------------------------------ the views
 
 

@@ -130,11 +130,14 @@ class Known:
 def publish_ladder(
     wanted: LadderPublished, now: datetime, current: LadderPublished | None, known: Known
 ) -> list[Event]:
-    """The next version of a ladder. Raises Invalid with everything that is wrong with it."""
+    """The next version of a ladder; no event if nothing would change. Raises Invalid with all that is wrong with it."""
+    said = publish(wanted, now, current)
+    if not said:
+        return []
     wrong = [*wrong_in(wanted), *(gap for rung in rungs_of(wanted) for gap in _gaps(rung, known))]
     if wrong:
         raise Invalid("; ".join(wrong), wrong=wrong)
-    return publish(wanted, now, current)
+    return said
 
 
 def _gaps(rung: Rung, known: Known) -> Iterator[str]:
