@@ -212,19 +212,7 @@ def _step(facts: CaseFacts, event: Recorded[CaseEvent]) -> CaseFacts:
     open_again = facts.resolved and case.category not in ENDED
     responded_at = facts.first_response_at or (at if _is_response(facts, data) else None)
     return replace(
-        facts,
-        category=case.category,
-        episode=case.episode,
-        opened_at=case.opened_at,
-        channel=case.channel,
-        market=case.market,
-        language=case.language,
-        journey=case.journey,
-        priority=case.priority,
-        tier=case.tier,
-        queue_id=case.queue_id,
-        unit_id=case.unit_id,
-        import_id=case.import_id,
+        _standing(facts, case),
         steps=facts.steps + 1,
         first_at=first_at,
         last_at=at,
@@ -247,10 +235,27 @@ def _step(facts: CaseFacts, event: Recorded[CaseEvent]) -> CaseFacts:
     )
 
 
+def _standing(facts: CaseFacts, case: Case) -> CaseFacts:
+    return replace(
+        facts,
+        category=case.category,
+        episode=case.episode,
+        opened_at=case.opened_at,
+        channel=case.channel,
+        market=case.market,
+        language=case.language,
+        journey=case.journey,
+        priority=case.priority,
+        tier=case.tier,
+        queue_id=case.queue_id,
+        unit_id=case.unit_id,
+        import_id=case.import_id,
+    )
+
+
 def _labelled(facts: CaseFacts, event: Recorded[CaseEvent]) -> CaseFacts:
     """A case counts where it is seen at the end; that somebody sees it otherwise is no work on it."""
-    case = evolve(facts.case, event)
-    return replace(facts, priority=case.priority, tier=case.tier, journey=case.journey)
+    return _standing(facts, evolve(facts.case, event))
 
 
 def _clock(facts: CaseFacts, data: CaseEvent) -> CaseFacts:
