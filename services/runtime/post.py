@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -81,13 +82,21 @@ class MailServer:
 
 
 class Post:
-    """Sends what it is given. `private`: webhooks may go to this machine and to private networks."""
+    """Sends what it is given. `private`: webhooks may go to this machine and to private networks. `trusts`: whose
+    certificates are believed; none: those of the well-known authorities."""
 
-    def __init__(self, mail_server: MailServer | None, mail_from: str | None, private: bool = False) -> None:
+    def __init__(
+        self,
+        mail_server: MailServer | None,
+        mail_from: str | None,
+        private: bool = False,
+        trusts: ssl.SSLContext | None = None,
+    ) -> None:
         self.mail_server, self.mail_from, self.private = mail_server, mail_from, private
+        self._trusts = trusts
         # A kept connection is known by its address alone, whichever name its certificate was checked for.
         limits = httpx.Limits(max_keepalive_connections=0)
-        self._client = httpx.AsyncClient(trust_env=False, timeout=SEND_WITHIN_S, limits=limits)
+        self._client = httpx.AsyncClient(trust_env=False, timeout=SEND_WITHIN_S, limits=limits, verify=trusts or True)
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -116,6 +125,7 @@ class Post:
                 use_tls=server.tls,
                 start_tls=True if server.password and not server.tls else None,
                 timeout=SEND_WITHIN_S,
+                tls_context=self._trusts,
             )
         except aiosmtplib.SMTPRecipientsRefused as error:
             code = max(refused.code for refused in error.recipients)

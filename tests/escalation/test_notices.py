@@ -42,7 +42,7 @@ from services.escalation.decide.notices import (
 )
 from services.escalation.react.notices import Looked as Known
 from services.escalation.react.notices import tell
-from services.escalation.views import NOTICES
+from services.escalation.views.notices import NOTICES
 from services.runtime.effects import Patience
 from tests.casewalk import Casewalk, casewalk
 from tests.conftest import Engine
@@ -131,6 +131,16 @@ def test_an_obligation_is_told_once_per_subscription_whoever_finds_it_out() -> N
     again = tell(recorded(BREACHED, id=CASE_ID, sequence=7), known, START + timedelta(hours=1))
     assert [effect.id for effect in first] == [effect.id for effect in again]
     assert [effect.id for effect in first] == [effect_id("duty", CASE_ID), effect_id("lead", CASE_ID)]
+
+
+def test_what_restating_breaks_is_history_and_told_to_nobody() -> None:
+    """The promise was pinned after its clock was due; a breach that falls due afterwards is told."""
+    breach = recorded(BREACHED, at=START, sequence=5)
+    before, after = (1, START - timedelta(hours=1)), (4, START + timedelta(minutes=1))
+    assert notices(breach, HERE, [subscription()], [before, after]) == []
+    assert len(notices(breach, HERE, [subscription()], [before])) == 1
+    assert len(notices(breach, HERE, [subscription()], [(6, START + timedelta(hours=1))])) == 1, "it was said before"
+    assert len(notices(recorded(ESCALATED, at=START, sequence=5), HERE, [subscription()], [after])) == 1
 
 
 def test_a_notice_says_ids_times_and_units_and_no_words_of_people() -> None:
@@ -308,6 +318,23 @@ async def test_nobody_is_told_after_unsubscribing_of_what_still_waits_neither(da
         assert hook.got == []
 
 
+async def test_a_restated_promise_breaks_clocks_and_tells_nobody(here: Casewalk) -> None:
+    every = [kind.value for kind in (NoticeEvent.CLOCK_WARNED, NoticeEvent.CLOCK_BREACHED)]
+    await subscribed(here, "mail", events=every, channel="email", address="duty@desk.test")
+    case_id = await opened(here, priority="low", ago=timedelta(hours=1))
+    assert await _breaches(here, case_id) == []
+    promise = (await here.admin.get("/v1/promises/standard")).json()
+    order = {name: promise[name] for name in ("name", "warnings")} | {"calendar": "always", "restate": "restate_open"}
+    order["targets"] = [{**target, "target_s": 60} for target in promise["targets"]]
+    answer = await here.admin.put("/v1/promises/standard", json=order)
+    assert answer.status_code == 200, answer.text
+    await until(partial(_breaches, here, case_id))
+    await here.settled()
+    assert await sent(here) == {}
+    live = await opened(here, priority="low", ago=timedelta(minutes=5))
+    await until(partial(_any_about, here, live))
+
+
 async def test_addresses_and_secrets_are_said_to_nobody_and_stored_sealed(doors: Casewalk) -> None:
     url = "https://chat.example.org/T0K3N"
     order = {"events": ["clock_breached"], "channel": "webhook", "address": url}
@@ -363,6 +390,11 @@ async def _breaches(here: Casewalk, case_id: str) -> list[str]:
         "select id from events where topic = $1 and subject = $2 and type = $3", CASES, case_id, ClockBreached.TYPE
     )
     return [str(row["id"]) for row in rows]
+
+
+async def _any_about(here: Casewalk, case_id: str) -> bool:
+    items = (await here.admin.get("/v1/ops/escalation/effects")).json()["items"]
+    return any(item["subject"] == case_id for item in items)
 
 
 async def _told(here: Casewalk, who: str, n: int) -> bool:

@@ -4,18 +4,60 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.message import Message
+from pathlib import Path
 from typing import Any
 
 import uvicorn
-from aiosmtpd.smtp import SMTP, Envelope, Session
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from standardwebhooks import Webhook
 from starlette.requests import Request
 from starlette.responses import Response
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate for `localhost` that signed itself, and who believes it."""
+
+    cert: Path
+    key: Path
+
+    @classmethod
+    def made(cls, directory: Path) -> Certificate:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+        now = datetime.now(UTC)
+        cert = (
+            x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(hours=1))
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        made = cls(directory / "cert.pem", directory / "key.pem")
+        made.cert.write_bytes(cert.public_bytes(Encoding.PEM))
+        made.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return made
+
+    def trusted(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.cert))
+
+    def shown(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.cert, self.key)
+        return context
 
 
 @dataclass
@@ -81,6 +123,13 @@ class MailServer:
     answers: list[str] = field(default_factory=list)
     refuses: set[str] = field(default_factory=set)
     got: list[Message] = field(default_factory=list)
+    logins: list[str] = field(default_factory=list)
+
+    def authenticate(
+        self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, login: Any
+    ) -> AuthResult:
+        self.logins.append(login.password.decode())
+        return AuthResult(success=True)
 
     async def handle_RCPT(  # noqa: N802 — the mail server calls it so
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
@@ -97,10 +146,13 @@ class MailServer:
 
 
 @asynccontextmanager
-async def taking_mail(**options: Any) -> AsyncIterator[MailServer]:
-    """A mail server on a free port of this machine."""
+async def taking_mail(certificate: Certificate | None = None) -> AsyncIterator[MailServer]:
+    """A mail server on a free port of this machine; one with a certificate asks for a password, over TLS."""
     mails = MailServer()
     loop = asyncio.get_running_loop()
+    options: dict[str, Any] = {}
+    if certificate is not None:
+        options = {"tls_context": certificate.shown(), "auth_required": True, "authenticator": mails.authenticate}
     server = await loop.create_server(lambda: SMTP(mails, hostname="mail.test", **options), "127.0.0.1", 0)
     mails.url = f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:

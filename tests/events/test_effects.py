@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -30,7 +31,7 @@ from services.runtime import Host, running
 from services.runtime.effects import Delivery, Later, Patience, Sender
 from services.runtime.post import Mail, MailServer, NotSent, Post, Webhook, checked, is_public
 from tests.events.conftest import World
-from tests.events.receivers import Receiver, receiving, taking_mail
+from tests.events.receivers import Certificate, Receiver, receiving, taking_mail
 from tests.events.toy import CASE, INTAKE, ROUTER, open_case, queued
 from tests.until import until
 
@@ -396,6 +397,18 @@ async def test_a_password_is_never_sent_in_the_clear(toys: Database) -> None:
     assert "geheim" not in (await row(toys, one))["error"]
 
 
+async def test_a_password_is_sent_after_starttls(toys: Database, tmp_path: Path) -> None:
+    (one,) = await owed(toys)
+    certificate = Certificate.made(tmp_path)
+    async with taking_mail(certificate) as mails:
+        url = mails.url.replace("//127.0.0.1", "//casewalk:geheim@localhost")
+        post = Post(MailServer.at(url), "casewalk@shop.test", trusts=certificate.trusted())
+        async with sending(toys, mail, post=post):
+            await until(state_is(toys, one, EffectState.SENT))
+    assert mails.logins == ["geheim"]
+    assert len(mails.got) == 1
+
+
 async def test_without_a_mail_server_mails_wait_and_are_given_up_with_the_reason(toys: Database) -> None:
     (one,) = await owed(toys)
     async with sending(toys, mail, post=Post(None, None)):
@@ -464,6 +477,21 @@ async def test_a_name_that_leads_to_this_machine_is_found_out_before_anything_is
     post = Post(None, None)
     with pytest.raises(NotSent, match="not on the public internet"):
         await post.send(str(uuid4()), datetime.now(UTC), Webhook("https://127.1/", {}))
+    await post.close()
+
+
+async def test_the_certificate_is_checked_against_the_name_though_the_address_is_connected_to(tmp_path: Path) -> None:
+    certificate = Certificate.made(tmp_path)
+    tls = {"ssl_certfile": str(certificate.cert), "ssl_keyfile": str(certificate.key)}
+    post = Post(None, None, private=True, trusts=certificate.trusted())
+    async with receiving(**tls) as receiver:
+        port = receiver.url.rpartition(":")[2]
+        await post.send(str(uuid4()), datetime.now(UTC), Webhook(f"https://localhost:{port}/", {}))
+        ((headers, _),) = receiver.got
+        assert headers["host"] == f"localhost:{port}"
+        with pytest.raises(NotSent, match="cannot be reached"):
+            await post.send(str(uuid4()), datetime.now(UTC), Webhook(f"https://127.0.0.1:{port}/", {}))
+        assert len(receiver.got) == 1
     await post.close()
 
 

@@ -162,9 +162,21 @@ class Notice:
         return self.kind is NoticeEvent.CLOCK_BREACHED
 
 
-def notices(event: Recorded[CaseEvent], case: Case, subscriptions: Sequence[Subscription]) -> list[Notice]:
-    """Who is to be told of the event. `case` says which market and unit it lies with."""
+Pin = tuple[int, datetime]
+"""A `case.promises_pinned` of the case: its sequence, and from when on the case was to be judged so."""
+
+
+def notices(
+    event: Recorded[CaseEvent], case: Case, subscriptions: Sequence[Subscription], pins: Sequence[Pin] = ()
+) -> list[Notice]:
+    """Who is to be told of the event. `case` says which market and unit it lies with.
+
+    What a clock owed before the promises it breaks were pinned is restated history: nobody could have kept it.
+    """
     kind = KINDS[type(event.data)]
+    restated = any(sequence < event.sequence and event.occurred_at < since for sequence, since in pins)
+    if restated and isinstance(event.data, ClockWarned | ClockBreached):
+        return []
     unit_id = getattr(event.data, "unit_id", None) or case.unit_id
     wanting = [one for one in subscriptions if one.wants(kind, unit_id, case.market)]
     if not wanting:

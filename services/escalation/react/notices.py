@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import reduce
 
-from events.case import Case, evolve
+from events.case import Case, PromisesPinned, evolve
 from events.database import Connection
 from events.effects import Effect, Notifier, Outgoing, effect_id
 from events.event import CASES, CaseEvent, Recorded
@@ -15,7 +15,7 @@ from events.operations import NoticeChannel
 from events.views import project
 from events.wire import VOCABULARY
 from services.escalation.decide import notices as decide
-from services.escalation.decide.notices import KINDS, Subscription
+from services.escalation.decide.notices import KINDS, Pin, Subscription
 from services.escalation.views import calendars
 from services.escalation.views import notices as views
 from services.runtime import Host
@@ -28,6 +28,7 @@ class Looked:
     subscriptions: Sequence[Subscription]
     cases: Mapping[str, Case]
     """By id, as far as clocks have heard of them."""
+    pins: Mapping[str, Sequence[Pin]] = field(default_factory=dict)
 
 
 async def look(conn: Connection, events: Sequence[Recorded[CaseEvent]]) -> Looked:
@@ -37,7 +38,21 @@ async def look(conn: Connection, events: Sequence[Recorded[CaseEvent]]) -> Looke
         return Looked((), {})
     case_ids = sorted({event.subject for event in events})
     facts = await project.history(conn, CASES, case_ids, VOCABULARY, table="past")
-    return Looked(subscriptions, {id_: reduce(evolve, heard, Case(id_)) for id_, heard in facts.items()})
+    cases = {id_: reduce(evolve, heard, Case(id_)) for id_, heard in facts.items()}
+    return Looked(subscriptions, cases, await _pins(conn, case_ids))
+
+
+async def _pins(conn: Connection, case_ids: Sequence[str]) -> dict[str, list[Pin]]:
+    rows = await conn.fetch(
+        "select subject, sequence, occurred_at from events where topic = $1 and subject = any($2) and type = $3",
+        CASES,
+        case_ids,
+        PromisesPinned.TYPE,
+    )
+    pins: dict[str, list[Pin]] = {}
+    for row in rows:
+        pins.setdefault(row["subject"], []).append((row["sequence"], row["occurred_at"]))
+    return pins
 
 
 def tell(event: Recorded[CaseEvent], looked: Looked, now: datetime) -> list[Effect]:
@@ -52,7 +67,7 @@ def tell(event: Recorded[CaseEvent], looked: Looked, now: datetime) -> list[Effe
             notice.facts,
             notice.urgent,
         )
-        for notice in decide.notices(event, case, looked.subscriptions)
+        for notice in decide.notices(event, case, looked.subscriptions, looked.pins.get(event.subject, ()))
     ]
 
 
