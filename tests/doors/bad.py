@@ -96,7 +96,8 @@ def parts(
     """Every place in the body, optional ones as well, with its schema; lists by their first item, if `good` has one."""
     schema = resolved(document, schema)
     if "anyOf" in schema:
-        schema = resolved(document, schema["anyOf"][0])  # what is wrong for one form is right for another
+        forms = [resolved(document, form) for form in schema["anyOf"]]
+        schema = forms[-1] if isinstance(good, list) else forms[0]  # what is wrong for one form is right for another
     else:
         yield place, schema
     if schema["type"] == "object":

@@ -129,10 +129,11 @@ def _near(start: datetime, end: datetime, name: str) -> None:
 # ------------------------------------------------------------------------------------------------------------- writing
 
 _DURATION = re.compile(
-    r"P(?!$)(?:(?P<weeks>\d+)W)?(?:(?P<days>\d+)D)?"
-    r"(?:T(?=\d)(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+(?:[.,]\d{1,6})?)S)?)?",
+    r"P(?!$)(?:(?P<weeks>N)W)?(?:(?P<days>N)D)?"
+    r"(?:T(?=\d)(?:(?P<hours>N)H)?(?:(?P<minutes>N)M)?(?:(?P<seconds>N)S)?)?".replace("N", r"\d+(?:[.,]\d+(?=.$))?"),
     re.ASCII,
 )
+"""Only the last number may have a fraction."""
 
 LONGEST_S = 10_000_000_000
 """Some 317 years."""
