@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from events import case, operations
-from events.event import CaseEvent, Event, OperationsEvent
+from events.event import CaseEvent, Event
 from events.wire import VOCABULARY
 from services.runtime import Service
 
@@ -250,7 +250,7 @@ def subclasses(kind: type[Event]) -> Iterator[type[Event]]:
 
 def test_every_event_is_in_exactly_one_tuple() -> None:
     listed = Counter((*case.CASE_EVENTS, *operations.OPERATIONS_EVENTS))
-    defined = {e for e in subclasses(Event) if ours(e.__module__)} - {CaseEvent, OperationsEvent}
+    defined = {e for e in subclasses(Event) if ours(e.__module__) and e.TYPE}
 
     assert set(listed) == defined
     assert set(listed.values()) == {1}

@@ -98,4 +98,4 @@ def short_promise(promise: dict[str, Any]) -> dict[str, Any]:
 def promise_order(promise: dict[str, Any]) -> dict[str, Any]:
     """What to PUT to have this promise again."""
     calendar = promise["calendar"].partition("@")[0]
-    return {name: promise[name] for name in ("name", "targets", "warn_percent")} | {"calendar": calendar}
+    return {name: promise[name] for name in ("name", "targets", "warnings")} | {"calendar": calendar}
