@@ -36,6 +36,7 @@ IDS = {
     "notice_id": "duty",
     "effect_id": UNKNOWN_CASE,
     "escalation_id": case("asked") + ".1",
+    "issue_id": "snow",
     "partner_id": "nordfix",
     "contract_id": "nordfix",
     "key_id": UNKNOWN,

@@ -13,7 +13,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from events.event import Amount, CaseEvent, Label, Moment, Part, Recorded, Ref
+from events.event import Amount, CaseEvent, Label, Moment, Part, Recorded, Ref, Text
 from events.personal import Personal
 
 
@@ -517,6 +517,27 @@ class EscalationReturned(CaseEvent, type="casewalk.case.escalation_returned.v1",
     """How often an escalation of the case was handed back, this time included."""
 
 
+class CaseIssueLinked(CaseEvent, type="casewalk.case.issue_linked.v1", writer="escalation"):
+    """The case is one of many with the same cause: what is said and done about the issue goes for it, too."""
+
+    issue_id: Ref
+
+
+class CaseIssueMessage(CaseEvent, type="casewalk.case.issue_message.v1", writer="escalation"):
+    """What is told to every customer of the issue; intake makes it a message of the case."""
+
+    issue_id: Ref
+    message_id: Ref
+    body: Text
+
+
+class CaseIssueResolved(CaseEvent, type="casewalk.case.issue_resolved.v1", writer="escalation"):
+    """The issue has its answer; intake makes it the case's resolution."""
+
+    issue_id: Ref
+    code: Ref = "solved"
+
+
 # ---------------------------------------------------------------------------------------------------- written by vendor
 
 
@@ -597,6 +618,9 @@ CASE_EVENTS: tuple[type[CaseEvent], ...] = (
     EscalationAcknowledged,
     EscalationResolved,
     EscalationReturned,
+    CaseIssueLinked,
+    CaseIssueMessage,
+    CaseIssueResolved,
     CaseHandedOver,
     PartnerAccepted,
     PartnerReturned,

@@ -17,6 +17,9 @@ Ref = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^
 Label = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """One line of text that is not about a person: a unit's name, a reason, another system's status."""
 
+Text = Annotated[str, StringConstraints(min_length=1, max_length=4000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]+$")]
+"""Text of several lines that is the same for everybody and about nobody: no names, no addresses."""
+
 Amount = Annotated[str, StringConstraints(max_length=40, pattern=r"^-?[0-9]+(\.[0-9]+)?$")]
 """A decimal number, exact."""
 

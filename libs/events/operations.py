@@ -11,7 +11,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from events.case import Category, ClockKind, Priority, UnitKind
-from events.event import Label, Moment, OperationsEvent, Part, Ref
+from events.event import Label, Moment, OperationsEvent, Part, Ref, Text
 from events.personal import Personal
 
 
@@ -413,6 +413,51 @@ class NoticePublished(OperationsEvent, type="casewalk.notice.published.v1", writ
     active: bool = True
 
 
+class IssueProposed(OperationsEvent, type="casewalk.issue.proposed.v1", writer="escalation"):
+    """Somebody sees one cause behind many cases. The subject is `issue:` and the issue id."""
+
+    title: Label
+    reason: Label
+
+
+class IssueAccepted(OperationsEvent, type="casewalk.issue.accepted.v1", writer="escalation"):
+    """It is one: from here on it gathers cases."""
+
+    owner: Ref
+    """Who leads it."""
+
+
+class IssueRejected(OperationsEvent, type="casewalk.issue.rejected.v1", writer="escalation"):
+    """It is none."""
+
+    reason: Label
+
+
+class IssueCancelled(OperationsEvent, type="casewalk.issue.cancelled.v1", writer="escalation"):
+    """It was none, or it does not matter any more; its cases go on by themselves."""
+
+    reason: Label
+
+
+class IssueGathered(OperationsEvent, type="casewalk.issue.gathered.v1", writer="escalation"):
+    """These cases belong to it from here on."""
+
+    case_ids: tuple[Ref, ...] = Field(min_length=1)
+
+
+class IssueMessageSent(OperationsEvent, type="casewalk.issue.message_sent.v1", writer="escalation"):
+    """One message for the customers of all its cases."""
+
+    message_id: Ref
+    body: Text
+
+
+class IssueResolved(OperationsEvent, type="casewalk.issue.resolved.v1", writer="escalation"):
+    """One resolution for all its cases."""
+
+    code: Ref = "solved"
+
+
 # ---------------------------------------------------------------------------------------------------- written by vendor
 
 
@@ -472,6 +517,13 @@ OPERATIONS_EVENTS: tuple[type[OperationsEvent], ...] = (
     PromisePublished,
     LadderPublished,
     RotaPublished,
+    IssueProposed,
+    IssueAccepted,
+    IssueRejected,
+    IssueCancelled,
+    IssueGathered,
+    IssueMessageSent,
+    IssueResolved,
     NoticePublished,
     PartnerRegistered,
     ContractPublished,

@@ -43,7 +43,7 @@ STANDARD_LADDER = LadderPublished(version=1, unit_id="escalation", on_breach=(Cl
 SERVICE = Service(
     name="escalation",
     sentence="promises times, runs the clocks, and gives a breached case to a unit that owns it",
-    paths=("calendars", "promises", "ladders", "rotas", "notices", "clocks", "escalations"),
+    paths=("calendars", "promises", "ladders", "rotas", "notices", "clocks", "escalations", "issues"),
     doors=api.doors,
     views=views.PROJECTED,
     inline=views.INLINE,

@@ -21,6 +21,9 @@ from events.case import (
     CaseEscalated,
     CaseFlagged,
     CaseHandedOver,
+    CaseIssueLinked,
+    CaseIssueMessage,
+    CaseIssueResolved,
     CaseObserved,
     CaseOffered,
     CaseOpened,
@@ -192,7 +195,7 @@ def kind_of(facts: CaseFacts, data: CaseEvent) -> Kind:
             return Kind.OFFER
         case CaseDequeued() | CaseReranked():
             return Kind.OFFER
-        case CaseClassified() | CaseFlagged():
+        case CaseClassified() | CaseFlagged() | CaseIssueLinked() | CaseIssueMessage() | CaseIssueResolved():
             return Kind.LABEL
         case CaseReleased():
             # Released because the case has ended: that must not make its walk longer.

@@ -286,6 +286,12 @@ def _elsewhere(data: CaseEvent) -> str:
             return f"unit {data.unit_id} brought it to an end"
         case case.EscalationReturned():
             return f"unit {data.unit_id} handed it back"
+        case case.CaseIssueLinked():
+            return f"it belongs to the issue {data.issue_id}"
+        case case.CaseIssueMessage():
+            return f"all customers of the issue {data.issue_id} are told"
+        case case.CaseIssueResolved():
+            return f"the issue {data.issue_id} has its answer"
         case case.CaseHandedOver():
             return f"handed over to partner {data.partner_id}"
         case case.PartnerAccepted():

@@ -67,7 +67,7 @@ class Step:
 
 
 OPENED: tuple[dict[str, Any], ...] = (
-    *(contact(name) for name in ("desk", "offered", "declined", "moved", "released", "waiting", "held")),
+    *(contact(name) for name in ("desk", "offered", "declined", "moved", "released", "waiting", "held", "snowed")),
     *(contact(name) for name in ("solved", "judged", "again", "ended", "asked", "unasked", "owned", "brought", "back")),
     *(contact(name, market="dk") for name in ("taken", "returned", "done", "there")),
 )
@@ -140,6 +140,50 @@ ORGANISATION: tuple[Step, ...] = (
     Step("POST /v1/keys", body={"holder": "ana"}, other={"label": "another"}, takes_version=False),
 )
 """What is published before anybody comes in."""
+
+SNOW = {"title": "Hub closed by snow", "reason": "40 cases since this morning"}
+
+
+def _proposed(issue_id: str) -> tuple[str, Mapping[str, Any]]:
+    return ("/v1/issues", {"issue_id": issue_id, **SNOW})
+
+
+def _gathering(issue_id: str) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    return (
+        _proposed(issue_id),
+        (f"/v1/issues/{issue_id}:accept", {"owner": "olga"}),
+        (f"/v1/issues/{issue_id}:link", {"case_ids": [case("snowed")]}),
+    )
+
+
+def _issue(verb: str, other: Mapping[str, Any], *before: tuple[str, Mapping[str, Any]], **more: Any) -> Step:
+    """What is done with an issue of its own; the other order with one that waits for it."""
+    door = f"POST /v1/issues/{{issue_id}}:{verb}"
+    fresh = "gathering" if verb in ("link", "message", "resolve") else "proposed"
+    return Step(door, {"issue_id": verb}, other=other, fresh={"issue_id": fresh}, before=before, **more)
+
+
+ISSUES: tuple[Step, ...] = (
+    Step(
+        "POST /v1/issues",
+        body={"issue_id": "snow"},
+        other={"title": "another"},
+        before=(_proposed("proposed"), *_gathering("gathering")),
+    ),
+    _issue("accept", {"owner": "another"}, _proposed("accept")),
+    _issue("reject", {"reason": "another"}, _proposed("reject")),
+    _issue("cancel", {"reason": "another"}, _proposed("cancel")),
+    _issue(
+        "link",
+        {"case_ids": [case("moved")]},
+        *_gathering("link"),
+        body={"case_ids": [case("held")]},
+        refers=("case_ids",),
+    ),
+    _issue("message", {"body": "Another."}, *_gathering("message")),
+    _issue("resolve", {"code": "another"}, *_gathering("resolve")),
+)
+"""Mass issues; the case that belongs to some of them is resolved with one."""
 
 CASES: tuple[Step, ...] = (
     Step("POST /v1/cases", body=contact("first"), other={"external_id": "another"}),
@@ -274,7 +318,7 @@ CASES: tuple[Step, ...] = (
 )
 """What is done with cases, once."""
 
-STEPS = ORGANISATION + CASES
+STEPS = ORGANISATION + CASES + ISSUES
 
 
 @dataclass
@@ -303,7 +347,7 @@ class Town:
             assert answer.status_code == 201, answer.text
             assert answer.json()["case_id"] == case(opened["external_id"])
         await self.world.settled()
-        for step in CASES:
+        for step in CASES + ISSUES:
             for first, order in step.before:
                 assert (await self._once_known(first, order)).is_success, first
             await self._take(step)

@@ -12,7 +12,6 @@ from services.vendor.service import SERVICE as VENDOR
 from tests.casewalk import Casewalk, casewalk
 from tests.conftest import Engine
 
-
 SERVICES = (INTAKE, ROUTER, ESCALATION, VENDOR)
 
 

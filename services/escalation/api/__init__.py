@@ -1,8 +1,8 @@
-"""Escalation's doors: promises, ladders, duty rotas, notices, clocks, and escalations."""
+"""Escalation's doors: promises, ladders, duty rotas, notices, clocks, escalations and mass issues."""
 
 from fastapi import APIRouter
 
-from services.escalation.api import calendars, clocks, escalations, ladders, notices, promises, rotas
+from services.escalation.api import calendars, clocks, escalations, issues, ladders, notices, promises, rotas
 from services.runtime import Host
 from services.web import Door
 
@@ -11,6 +11,6 @@ def doors(host: Host) -> APIRouter:
     """The routes of every room."""
     router = APIRouter(tags=["escalation"])
     door = Door(host)
-    for room in (calendars, promises, ladders, rotas, notices, clocks, escalations):
+    for room in (calendars, promises, ladders, rotas, notices, clocks, escalations, issues):
         room.add(router, door)
     return router

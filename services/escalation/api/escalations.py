@@ -84,7 +84,7 @@ class EscalationAnswer(Answer):
     acknowledged_at: AwareDatetime | None
     ended_at: AwareDatetime | None
     outcome: Outcome | None = Field(
-        description="How it ended; `overtaken`: the case was resolved without the unit, `passed_on`: a higher rung fired."
+        description="How it ended; `overtaken`: resolved without the unit; `passed_on`: a higher rung fired."
     )
     returns: int = Field(description="How often an escalation of the case was handed back.")
 

@@ -20,6 +20,7 @@ from events.case import (
     EscalationResolved,
     EscalationReturned,
     EscalationUnanswered,
+    address,
 )
 from events.errors import Refused, Unknown
 from events.event import CaseEvent, Event, Recorded
@@ -169,7 +170,7 @@ def acknowledge(
         raise Refused(f"the rota of {escalation.unit_id} says who owns it: {', '.join(dict.fromkeys(named_by_rota))}")
     return [
         EscalationAcknowledged(
-            escalation_id=escalation_id, unit_id=escalation.unit_id, owner=owner, address=f"case-{case.case_id}"
+            escalation_id=escalation_id, unit_id=escalation.unit_id, owner=owner, address=address(case.case_id)
         )
     ]
 
