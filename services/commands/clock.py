@@ -62,7 +62,7 @@ def _clock(one: dict[str, Any]) -> Iterator[RenderableType]:
     yield Text()
     yield Text.assemble(
         (name, "bold"), f" ({', '.join(which)})" if which else "", f": {one['state']}", ", " if verdict else "",
-        (verdict, colour), f"; {duration(one['elapsed_s'])} used{_left(one)}",
+        (verdict, colour), f"; {duration(one['elapsed_s'])} used{_left(one)}{_warned(one)}",
     )  # fmt: skip
     table = Table("from", "to", "", "why", "by", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for segment in one["segments"]:
@@ -80,6 +80,10 @@ def _left(one: dict[str, Any]) -> str:
     if one["due_at"] is not None:
         return f"{of}, due {_at(one['due_at'])}"
     return f"{of}, {duration(one['remaining_s'])} left when it goes on"
+
+
+def _warned(one: dict[str, Any]) -> str:
+    return f"; warned at {', '.join(map(str, one['warned']))} %" if one["warned"] else ""
 
 
 def _at(text: str) -> str:

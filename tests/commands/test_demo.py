@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from functools import partial
 from itertools import chain
+from typing import Any
 
 from services.__main__ import SERVICES
+from services.commands.client import Client
 from services.commands.demo import play, staffed
 from services.commands.demo.day import Day
-from services.commands.demo.script import CASES, ODYSSEY, Act, visits
+from services.commands.demo.script import BROKEN, CASES, EDGE, ODYSSEY, PAUSED, SAVED, SHOWN, Act, visits
 from services.commands.demo.town import CHANNELS, JOURNEYS, LANGUAGES, MARKETS, published
 from services.commands.settings import connect
 from tests.commands.conftest import Up, called
 
 SEED = 7
+
+
+async def clock(admin: Client, case_id: str, kind: str) -> dict[str, Any]:
+    """The case's only clock of the kind."""
+    (one,) = [one for one in (await admin.get("/v1/clocks", case=case_id)).body["items"] if one["clock"] == kind]
+    return dict(one)
 
 
 def test_a_seed_tells_one_day() -> None:
@@ -54,15 +62,21 @@ async def test_a_short_day_is_played_to_its_end_and_measured(up: Up) -> None:
         day = Day(staff, SEED, ended=lambda: ended.append(None))
         await play(admin, day, short)
         figures = (await admin.get("/v1/figures")).body
-        (odyssey,) = [case.case_id for case in day.cases.values() if case.visit.acts == ODYSSEY]
-        walk = (await admin.get(f"/v1/walks/{odyssey}")).body
+        walks = {acts: (await admin.get(f"/v1/walks/{day.case_of(acts)}")).body for acts in SHOWN}
+        saved, broken = [await clock(admin, day.case_of(acts), "resolution") for acts in (SAVED, BROKEN)]
+        paused = await clock(admin, day.case_of(PAUSED), "requester_wait")
 
     assert len(ended) == figures["cases"]["value"] == len(short)
     assert figures["backlog"]["value"] == sum(visit.stays_open for visit in short)
+    walk = walks[ODYSSEY]
     assert walk["verdict"] == {"in_time": "yes", "accepted": "yes", "solved_alone": "no", "escalated": "yes"}
     told = " ".join(step["type"] for step in walk["steps"])
     for happened in ("transferred", "handed_over", "partner_returned", "escalated", "feedback_received"):
         assert f"casewalk.case.{happened}.v1" in told
+    assert any("to the case's own address" in step["what"] for step in walks[EDGE]["steps"])
+    assert any("of unit edge-cases owns it now" in step["what"] for step in walks[EDGE]["steps"])
+    assert (saved["kept"], saved["warned"][:1], broken["kept"]) == (True, [30], False)
+    assert (paused["state"], paused["segments"][-1]["why"]) == ("paused", "paused: waiting customer")
     assert (await up.command("verify")).code == 0
 
 

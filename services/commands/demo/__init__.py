@@ -16,10 +16,12 @@ from typing import Annotated
 
 import typer
 
+from events.case import ClockKind, address
 from services.commands.client import Client
+from services.commands.clock import explanation
 from services.commands.demo import server, town
 from services.commands.demo.day import Day, Staff
-from services.commands.demo.script import ODYSSEY, Visit, visits
+from services.commands.demo.script import BROKEN, EDGE, ODYSSEY, PAUSED, SAVED, Act, Visit, visits
 from services.commands.figures import table
 from services.commands.settings import DATA_DIR, KeyText, connect
 from services.commands.terminal import OUT, CommandFailed, ExitCode, progress, stopping
@@ -52,8 +54,8 @@ def demo(
     """Play a busy day through the REST API and show what comes of it.
 
     Customers of five markets come in by five channels in six languages; agents take their cases and answer; some go to
-    specialists and to partners, some escalate; customers answer the survey. Then one case's walk and the day's figures
-    are printed, and everything stays up until Ctrl-C.
+    specialists and to partners, some escalate; customers answer the survey. Then two cases' walks, three clocks and the
+    day's figures are printed, and everything stays up until Ctrl-C.
     """
     if url is not None and kafka:
         raise CommandFailed("--kafka starts a Casewalk of its own: leave out --url and CASEWALK_URL", ExitCode.USAGE)
@@ -79,9 +81,30 @@ async def _play_and_show(services: Sequence[Service], opened: Opener, key: str |
             task = bar.add_task("a busy day", total=len(today))
             day = Day(staff, SEED, ended=partial(bar.advance, task))
             await play(admin, day, today)
-        (odyssey,) = [case.case_id for case in day.cases.values() if case.visit.acts == ODYSSEY]
-        OUT.print(timeline((await admin.get(f"/v1/walks/{odyssey}")).body))
-        OUT.print(table((await admin.get("/v1/figures")).body))
+        await _show(admin, day)
+
+
+SHOWN_CLOCKS: tuple[tuple[str, tuple[Act, ...], ClockKind], ...] = (
+    ("A promise that was saved: warned of, then kept", SAVED, ClockKind.RESOLUTION),
+    ("A promise that was broken", BROKEN, ClockKind.RESOLUTION),
+    ("A clock that waits for the customer", PAUSED, ClockKind.REQUESTER_WAIT),
+)
+
+
+async def _show(admin: Client, day: Day) -> None:
+    """Two walks, three clocks and the figures."""
+    OUT.print(timeline((await admin.get(f"/v1/walks/{day.case_of(ODYSSEY)}")).body))
+    edge = day.case_of(EDGE)
+    OUT.print(f"\n[bold]An edge case: one owner until the end, reached at {address(edge)}")
+    OUT.print(timeline((await admin.get(f"/v1/walks/{edge}")).body))
+    for title, acts, kind in SHOWN_CLOCKS:
+        case_id = day.case_of(acts)
+        clocks = (await admin.get("/v1/clocks", case=case_id)).body
+        about = [one for one in clocks["items"] if one["clock"] == kind]
+        OUT.print(f"\n[bold]{title}")
+        OUT.print(explanation(case_id, clocks | {"items": about}))
+    OUT.print()
+    OUT.print(table((await admin.get("/v1/figures")).body))
 
 
 async def play(admin: Client, day: Day, today: Sequence[Visit]) -> None:

@@ -29,6 +29,7 @@ TEXTS = {
     Act.ASK: "Could you tell us the number on the label?",
     Act.ASK_IN_VAIN: "Could you tell us the number on the label?",
     Act.NOTE: "The log shows the same fault twice this week.",
+    Act.TO_ITS_ADDRESS: "Here is what the authority sent me.",
     Act.RESOLVE: "It is done: you will have a confirmation within the hour.",
 }
 
@@ -92,6 +93,10 @@ class Day:
         open_cases = [case for case in self.cases.values() if case.visit.number in self._left]
         told = [f"case {case.case_id} ({', '.join(case.visit.acts)})" for case in open_cases[:5]]
         return f"{len(self._left)} of the visits are left, among them {'; '.join(told) or 'none that became a case'}"
+
+    def case_of(self, acts: tuple[Act, ...]) -> str:
+        """The id of the first case with this story."""
+        return next(case.case_id for case in self.cases.values() if case.visit.acts == acts)
 
     def _watches(self, group: asyncio.TaskGroup) -> Iterable[Coroutine[Any, Any, None]]:
         lead = self.staff.lead
@@ -158,6 +163,9 @@ class Day:
                 return
             await self._do(agent, f"{work}:accept", {**me, "offer_id": offer["offer_id"]})
             last = await self._handle(case, agent, me)
+        if last is Act.WARNED:
+            await self._warned(case, agent)
+            last = await self._handle(case, agent, me)
         if last is Act.RESOLVE:
             await self._hear_the_customer(case)
         elif last is Act.ASK_IN_VAIN:
@@ -185,12 +193,24 @@ class Day:
                 case Act.ESCALATE:
                     await self._do(agent, "/v1/escalations", {"case_id": case.case_id, "reason": "promised twice"})
                     return act
-                case Act.HOLD:
+                case Act.REGULATOR:
+                    order = {"flag": "regulator", "reason": "the authority for consumers asks"}
+                    await self._do(agent, f"/v1/cases/{case.case_id}:flag", order)
+                    return act
+                case Act.HOLD | Act.WARNED:
                     return act
                 case _:
                     await self._write(agent, case, TEXTS[Act.RESOLVE])
                     await self._do(agent, f"/v1/cases/{case.case_id}:resolve", {})
                     return Act.RESOLVE
+
+    async def _warned(self, case: Case, agent: Client) -> None:
+        """Until somebody would be told that the resolution's promise is at risk."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            clocks = (await agent.get("/v1/clocks", case=case.case_id)).body["items"]
+            if any(one["warned"] for one in clocks if one["clock"] == "resolution"):
+                return
 
     # ------------------------------------------------------------------------- partners and the escalation's owner
 
@@ -208,10 +228,15 @@ class Day:
         await self._hear_the_customer(case)
 
     async def _escalated(self, case: Case, escalation: dict[str, Any]) -> None:
-        owner, path = self.staff.agents[town.OWNER.id], f"/v1/escalations/{escalation['escalation_id']}"
+        owner_id = town.OWNERS[escalation["unit_id"]].id
+        owner, path = self.staff.agents[owner_id], f"/v1/escalations/{escalation['escalation_id']}"
         await self._think()
-        await self._do(owner, f"{path}:acknowledge", {"owner": town.OWNER.id})
+        owned = (await owner.post(f"{path}:acknowledge", {"owner": owner_id})).body
         await self._think()
+        if case.is_next(Act.TO_ITS_ADDRESS):
+            mail = {**case.visit.order, "body": TEXTS[Act.TO_ITS_ADDRESS], "to": owned["address"]}
+            await self._do(self._channel(case.visit), "/v1/cases", mail)
+            await self._think()
         case.next_act()
         await self._write(owner, case, TEXTS[Act.RESOLVE])
         await self._do(owner, f"{path}:resolve", {})

@@ -7,7 +7,7 @@ from enum import StrEnum
 from random import Random
 from typing import Any
 
-from services.commands.demo.town import BILLING, CHANNELS, FIELD, JOURNEYS, LANGUAGES, MARKETS, TECHNICAL
+from services.commands.demo.town import BILLING, CHANNELS, FIELD, GOLD, JOURNEYS, LANGUAGES, MARKETS, TECHNICAL
 
 CASES = 240
 
@@ -25,7 +25,13 @@ class Act(StrEnum):
     DECLINE = "decline"
     HOLD = "hold"
     """The agent takes the case and leaves it until its promise is broken."""
+    WARNED = "warned"
+    """The agent takes the case and leaves it until its promise is at risk."""
     ESCALATE = "escalate"
+    REGULATOR = "regulator"
+    """The agent hears that a regulator asks: the unit for edge cases owns the case from there on."""
+    TO_ITS_ADDRESS = "to its address"
+    """The customer writes to the case's own address."""
     GIVE_BACK = "give back"
     """The partner cannot do it."""
     REOPEN = "reopen"
@@ -53,7 +59,15 @@ _STORIES: dict[tuple[Act, ...], int] = {
 """Story → how often, in hundred."""
 
 ODYSSEY = (Act.ASK, Act.TO_TECHNICAL, Act.NOTE, Act.TO_PARTNER, Act.GIVE_BACK, Act.ESCALATE, Act.RESOLVE)
-"""The one walk that is printed."""
+"""The walk that sees everybody."""
+
+EDGE = (Act.REGULATOR, Act.TO_ITS_ADDRESS, Act.RESOLVE)
+SAVED = (Act.WARNED, Act.RESOLVE)
+BROKEN = (Act.HOLD, Act.RESOLVE)
+PAUSED = (Act.ASK_IN_VAIN,)
+
+SHOWN = (ODYSSEY, EDGE, SAVED, BROKEN, PAUSED)
+"""What is printed afterwards: each happens on every day."""
 
 _SUBJECTS = {
     "order": ("Two of my order came", "Can I still change my order?"),
@@ -84,7 +98,7 @@ class Visit:
 def visits(seed: int, count: int = CASES) -> list[Visit]:
     """The day's visits in the order they come: long stories early, so that the day ends soon after the last visit."""
     random = Random(seed)
-    stories = [ODYSSEY, *random.choices(list(_STORIES), list(_STORIES.values()), k=count - 1)]
+    stories = [*SHOWN, *random.choices(list(_STORIES), list(_STORIES.values()), k=count - len(SHOWN))]
     stories.sort(key=lambda acts: random.random() * (1.0 if acts == (Act.RESOLVE,) else 0.6))
     return [_visit(random, number, acts) for number, acts in enumerate(stories, 1)]
 
@@ -102,6 +116,8 @@ def _visit(random: Random, number: int, acts: tuple[Act, ...]) -> Visit:
         "body": "Hello, can you help me with this? Thank you.",
         "customer": {"external_id": f"customer-{number}", "name": "Sam Example", "email": f"sam{number}@example.org"},
     }
+    if acts == SAVED:
+        order |= {"priority": "normal", "tier": GOLD}
     return Visit(number, order, acts, _survey(random, acts))
 
 

@@ -45,6 +45,7 @@ class ClockAnswer(Answer):
     started_at: AwareDatetime
     due_at: AwareDatetime | None = Field(description="Null while it is paused, or where nothing is promised.")
     warnings: list[WarningAnswer] = Field(description="Those to come.")
+    warned: list[int] = Field(description="The percentages that were warned of.")
     stopped_at: AwareDatetime | None
     target_s: int | None
     elapsed_s: int = Field(description="Up to the stop, or to now.")
@@ -72,6 +73,7 @@ def _clock(clock: Clock, times: Times, now: datetime) -> ClockAnswer:
         started_at=clock.started_at,
         due_at=clock.due_at,
         warnings=[WarningAnswer(percent=warning.percent, at=warning.at) for warning in clock.warnings],
+        warned=sorted(clock.warned),
         stopped_at=clock.ended_at,
         target_s=span.target_s,
         elapsed_s=times.elapsed_s(clock, now) if clock.elapsed_s is None else clock.elapsed_s,
