@@ -45,8 +45,8 @@ bench: ## Measures speed as ratios, side by side in one run (not built yet).
 soak: ## Runs for hours and looks for drift and leaks (not built yet).
 	@echo "The soak run is not built yet." >&2; exit 2
 
-faults: ## Breaks networks, clocks and disks under load (not built yet).
-	@echo "The fault runs are not built yet." >&2; exit 2
+faults: setup $(if $(filter embedded,$(ENGINE)),,kafka) ## Kills, cuts and confuses everything under load, and counts what is lost (REPORT=docs/faults.md keeps the tables).
+	@CASEWALK_TEST_ENGINE=$(ENGINE) $(BIN)/python -m pytest tests/faults --faults $(if $(REPORT),--report $(REPORT)) $(ARGS)
 
 lock: setup ## Pins the newest allowed versions of all dependencies again.
 	@$(BIN)/python -m pip install --quiet uv

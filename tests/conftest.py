@@ -24,13 +24,25 @@ POSTGRES = os.environ.get("CASEWALK_TEST_POSTGRES")
 if ENGINE not in ("embedded", "all"):
     raise pytest.UsageError(f"CASEWALK_TEST_ENGINE is embedded or all, not {ENGINE}.")
 
+FAULTS = Path(__file__).parent / "faults"
+
 only_the_wheel()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What `make faults` asks for."""
+    faults = parser.getgroup("casewalk")
+    faults.addoption("--faults", action="store_true", help="run everything in tests/faults, and at full length")
+    faults.addoption("--report", type=Path, metavar="FILE", help="keep the tables of tests/faults in this file too")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out what the run was told to leave out; nothing is left out because an engine is missing."""
+    everything = config.getoption("--faults")
 
     def left_out(item: pytest.Item) -> bool:
+        if item.path.is_relative_to(FAULTS) and not everything and not item.get_closest_marker("sample"):
+            return True
         if ENGINE == "embedded" and "kafka" in getattr(item, "fixturenames", ()):
             return True
         return bool(item.get_closest_marker("broker")) and (ENGINE == "embedded" or KAFKA is not None)

@@ -1,0 +1,1 @@
+"""What breaks, and that nothing is lost or doubled by it: `make faults`, and a sample in `make test`."""
