@@ -6,7 +6,7 @@
 To add one: put it into `EXAMPLES`; `tests/events/test_wire.py` says when one is missing.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
 from events import case, operations
@@ -241,7 +241,18 @@ _ESCALATION_UNIT: tuple[Event, ...] = (
     ),
     case.EscalationResolved(escalation_id=_ESCALATION, unit_id="escalation", owner="olga", code="solved"),
     case.EscalationReturned(escalation_id=_ESCALATION, unit_id="escalation", reason="nothing to escalate", times=1),
-    operations.CalendarPublished(version=1, name="24×7", always=True),
+    operations.CalendarPublished(
+        version=2,
+        name="Office",
+        always=False,
+        tz="Europe/Berlin",
+        weekly=operations.Weekly(mon=(operations.Hours(opens="09:00", closes="17:30"),)),
+        holidays=(date(2026, 4, 3),),
+        holidays_from=operations.HolidaySource(country="DE", subdivision="BE", library="holidays-0.109"),
+        exceptions=(operations.OwnHours(on=date(2026, 12, 24), hours=()),),
+        valid_from=NOON,
+        tzdata="2026.3",
+    ),
     operations.PromisePublished(
         version=1,
         name="Standard",
@@ -292,6 +303,7 @@ _ESCALATION_UNIT: tuple[Event, ...] = (
         address_key="5d41402abc4b2a76b9719d911017c592",
         secret=Clear("notice:duty", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
         calendar="office",
+        active=True,
     ),
 )
 

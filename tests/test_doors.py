@@ -301,7 +301,7 @@ async def test_nothing_is_found_under_an_unknown_id(town: Town) -> None:
     before, steps = await town.events(), {step.door: step for step in STEPS}
     for door in ROLES.keys() | OPEN:
         method, _, template = door.partition(" ")
-        if "{" not in template or method == "PUT":
+        if "{" not in template or method == "PUT" or template.endswith(":preview"):  # what is not there yet
             continue
         body = town.other(steps[door]) if door in steps else None
         answer = await town.admin.request(method, template.format(**UNKNOWN_IDS), params=QUERIES.get(door), json=body)

@@ -140,9 +140,11 @@ def _common(app: FastAPI, hosts: Sequence[Host]) -> None:
     @app.get("/schemas/{type}", tags=["operations"], summary="The JSON Schema of an event type")
     async def schema(type: Annotated[str, Path(pattern=r"^[a-z0-9_.]{1,100}$")]) -> dict[str, Any]:
         """`ce_dataschema` of every record points here."""
-        if type not in VOCABULARY.classes:
+        if type in VOCABULARY.classes:
+            return schemas.schema(VOCABULARY.classes[type])
+        if type not in schemas.older():
             raise Unknown(f"{type} is no event type of ours")
-        return schemas.schema(VOCABULARY.classes[type])
+        return schemas.older()[type]
 
 
 async def _metrics(hosts: Sequence[Host]) -> bytes:

@@ -15,8 +15,8 @@ from events.case import CaseClosed, CaseOpened, Priority
 from events.event import CASES, OPERATIONS, CaseEvent, Event, Label, Ref
 from events.operations import KeyIssued, PartnerRegistered, RoutingTablePublished
 from events.personal import personal_fields
-from events.schemas import Schema, asyncapi, every_event, incompatible, schema
-from events.schemas.__main__ import FOLDER, ROOT, broken, main, stale
+from events.schemas import Schema, asyncapi, every_event, incompatible, older, schema
+from events.schemas.__main__ import FOLDER, ROOT, baseline, broken, committed, main, stale
 from events.testing import recorded
 from events.wire import headers, record
 from tests.given import an
@@ -180,7 +180,9 @@ def test_asyncapi_names_every_message_on_its_channel() -> None:
     assert (document["asyncapi"], document["info"]["version"]) == ("3.0.0", "1.2.3")
     assert {channel["address"] for channel in document["channels"].values()} == {CASES, OPERATIONS}
     for channel in document["channels"].values():
-        assert set(channel["messages"]) == {e.TYPE for e in every_event() if channel["address"] == e.TOPIC}
+        written = {e.TYPE for e in every_event() if channel["address"] == e.TOPIC}
+        read = {wire_type for wire_type, made in older().items() if channel["address"] == made["x-topic"]}
+        assert set(channel["messages"]) == written | read
         assert channel["bindings"]["kafka"]["partitions"] == 12
 
 
@@ -237,25 +239,52 @@ def repository(tmp_path: Path) -> Path:
     folder = tmp_path / FOLDER
     folder.mkdir(parents=True)
     (folder / "casewalk.case.opened.v1.json").write_text(json.dumps(OLD))
-    for command in (
-        ["init", "--quiet"],
-        ["add", "."],
-        ["-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "--message", "First"],
-    ):
-        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "First"]):
+        git(tmp_path, *command)
     return tmp_path
+
+
+def git(repository: Path, *command: str) -> None:
+    author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    subprocess.run(["git", "-C", str(repository), *author, *command], check=True)
 
 
 def test_a_committed_shape_that_changed_is_found(repository: Path) -> None:
     path = repository / FOLDER / "casewalk.case.opened.v1.json"
-    assert broken(repository, "HEAD") == []
+    assert broken(repository, committed(repository, "HEAD")) == []
 
     path.write_text(json.dumps(changed(OLD, lambda s: s["properties"].pop("external_id"))))
-    assert broken(repository, "HEAD") == ["casewalk.case.opened.v1: external_id was removed"]
+    assert broken(repository, committed(repository, "HEAD")) == ["casewalk.case.opened.v1: external_id was removed"]
 
     path.unlink()
-    (sentence,) = broken(repository, "HEAD")
+    (sentence,) = broken(repository, committed(repository, "HEAD"))
     assert "never removed" in sentence
+
+
+def test_before_a_release_a_shape_is_compared_with_the_commit_that_brought_it(repository: Path) -> None:
+    """So that a break is found however many commits ago it was made."""
+    path = repository / FOLDER / "casewalk.case.opened.v1.json"
+    path.write_text(json.dumps(changed(OLD, lambda s: s["properties"].pop("external_id"))))
+    for message in ("Break it", "Go on"):
+        git(repository, "commit", "--quiet", "--all", "--allow-empty", "--message", message)
+    against = baseline(repository)
+    assert against is not None
+    assert broken(repository, against) == ["casewalk.case.opened.v1: external_id was removed"]
+
+    git(repository, "tag", "v1.0.0")
+    assert baseline(repository) == committed(repository, "v1.0.0")
+    assert broken(repository, committed(repository, "v1.0.0")) == []
+
+
+def test_a_repository_without_its_history_says_that_nothing_was_compared(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shallow = tmp_path_factory.mktemp("clone")
+    git(repository, "commit", "--quiet", "--allow-empty", "--message", "Go on")
+    subprocess.run(["git", "clone", "--quiet", "--depth=1", f"file://{repository}", str(shallow)], check=True)
+    assert baseline(shallow) is None
+    main(["--check"], shallow)
+    assert "shapes are compared with nothing" in capsys.readouterr().err
 
 
 def test_the_command_writes_what_it_checks(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,17 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from events import wire
-from events.case import CASE_EVENTS, CaseClosed, CaseOpened, CaseReleased, CaseResolved, Priority
+from events.case import (
+    CASE_EVENTS,
+    CaseClosed,
+    CaseOpened,
+    CaseReleased,
+    CaseResolved,
+    ClockStarted,
+    ClockStopped,
+    ClockWarning,
+    Priority,
+)
 from events.errors import Invalid, TooLarge, Undecodable
 from events.event import CaseEvent, Event, Label, Ref
 from events.operations import OPERATIONS_EVENTS, KeyRevoked, RoutingRule, RoutingTablePublished, When
@@ -210,6 +220,21 @@ def test_an_older_shape_becomes_the_newest_one() -> None:
     assert isinstance(event.data, OpenedV2)
     assert (event.data.urgency, event.data.journey) == (3, "delivery")
     assert (event.id, event.sequence) == (sample.record.id, sample.record.sequence)
+
+
+def test_a_clock_that_was_started_in_the_first_shape_warns_at_the_share_its_moment_was() -> None:
+    started = VOCABULARY.recorded(SAMPLES["casewalk.case.clock_started.v1"].record).data
+
+    assert isinstance(started, ClockStarted)
+    assert started.warnings == (ClockWarning(percent=50, at=datetime(2026, 3, 2, 12, tzinfo=UTC)),)
+    assert (started.target_s, started.due_at) == (28_800, datetime(2026, 3, 2, 16, tzinfo=UTC))
+
+
+def test_a_clock_that_was_stopped_in_the_first_shape_keeps_its_verdict() -> None:
+    stopped = VOCABULARY.recorded(SAMPLES["casewalk.case.clock_stopped.v1"].record).data
+
+    assert isinstance(stopped, ClockStopped)
+    assert (stopped.kept, stopped.elapsed_s, stopped.ignored_s) == (True, 412, 0)
 
 
 def test_upcasts_are_followed_to_the_newest_class() -> None:

@@ -5,6 +5,6 @@ The generated files stand beside this one; `docs/asyncapi.json` and `docs/events
 
 from events.schemas.compatibility import incompatible
 from events.schemas.document import asyncapi
-from events.schemas.shapes import Schema, every_event, schema
+from events.schemas.shapes import Schema, every_event, older, schema
 
-__all__ = ["Schema", "asyncapi", "every_event", "incompatible", "schema"]
+__all__ = ["Schema", "asyncapi", "every_event", "incompatible", "older", "schema"]

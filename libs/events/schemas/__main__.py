@@ -7,12 +7,12 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version as installed
 from pathlib import Path
 
 from events.event import Event
-from events.schemas import Schema, asyncapi, every_event, incompatible, schema
+from events.schemas import Schema, asyncapi, every_event, incompatible, older, schema
 from events.schemas.document import READING, TOPICS
 from events.wire import VOCABULARY
 
@@ -26,6 +26,10 @@ def page() -> str:
     for topic, about in TOPICS.items():
         lines += [f"## {topic}", "", about, "", "| type | writer | what happened | fields |", "|---|---|---|---|"]
         lines += [_row(event) for event in every_event() if topic == event.TOPIC]
+        gone = [wire_type for wire_type, made in older().items() if topic == made["x-topic"]]
+        lines += (
+            ["", "No longer written, and read for ever: " + ", ".join(f"`{one}`" for one in gone) + "."] if gone else []
+        )
         lines.append("")
     lines += [
         "A field in *italics* may be missing, one in **bold** is a personal text. What each field means and takes is",
@@ -67,29 +71,43 @@ def stale(root: Path) -> list[str]:
     return said + [f"{path.name} belongs to no event" for path in left]
 
 
-def broken(root: Path, against: str) -> list[str]:
-    """What differs from the schemas committed at `against` in a way a reader would notice, as sentences."""
-    names = _git(root, "ls-tree", "--name-only", against, f"{FOLDER}/").split()
+def broken(root: Path, against: Mapping[str, str]) -> list[str]:
+    """What differs from the schemas committed before (file → revision) in a way a reader would notice, as sentences."""
     said: list[str] = []
-    for name in (name for name in names if name.endswith(".json")):
+    for name, revision in against.items():
         now = root / name
         if not now.exists():
             said.append(f"{Path(name).stem}: types are never removed; records of it stay in the log for ever")
             continue
-        old = json.loads(_git(root, "show", f"{against}:{name}"))
+        old = json.loads(_git(root, "show", f"{revision}:{name}"))
         said += [f"{now.stem}: {why}" for why in incompatible(old, json.loads(now.read_text(encoding="utf-8")))]
     return said
 
 
-def baseline(root: Path) -> str | None:
-    """What a change is measured against: the last release; before the first one, the commit before the change."""
+def committed(root: Path, revision: str) -> dict[str, str]:
+    """Every schema of that revision."""
+    names = _git(root, "ls-tree", "--name-only", revision, f"{FOLDER}/").split()
+    return {name: revision for name in names if name.endswith(".json")}
+
+
+def baseline(root: Path) -> dict[str, str] | None:
+    """Which revision of each schema a change is measured against: the last release's; before the first release, the
+    one that brought the file. None where the history is not at hand."""
     try:
+        if _git(root, "rev-parse", "--is-shallow-repository").strip() == "true":
+            return None
         if tag := _git(root, "tag", "--list", "v*", "--sort=-v:refname", "--merged", "HEAD").split():
-            return tag[0]
-        dirty = _git(root, "status", "--porcelain", "--", str(FOLDER))
-        return _git(root, "rev-parse", "--verify", "HEAD" if dirty else "HEAD^").strip()
+            return committed(root, tag[0])
+        added = _git(root, "log", "--diff-filter=A", "--name-only", "--format=commit %H", "--", f"{FOLDER}/*.json")
     except (subprocess.CalledProcessError, FileNotFoundError):
         return None
+    found, revision = dict[str, str](), ""
+    for line in filter(None, added.splitlines()):  # the newest first: what brought a file first is said last
+        if line.startswith("commit "):
+            revision = line.removeprefix("commit ")
+        else:
+            found[line] = revision
+    return found
 
 
 def _git(root: Path, *args: str) -> str:
@@ -114,8 +132,10 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         return 0
-    against = chosen.against or baseline(root)
-    said = stale(root) + (broken(root, against) if against else [])
+    against = committed(root, chosen.against) if chosen.against else baseline(root)
+    if against is None:
+        sys.stderr.write("shapes are compared with nothing: the history of this repository is not at hand\n")
+    said = stale(root) + broken(root, against or {})
     sys.stderr.writelines(f"{sentence}\n" for sentence in said)
     return 1 if said else 0
 

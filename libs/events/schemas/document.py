@@ -6,8 +6,8 @@ import functools
 import json
 
 from events.event import CASES, OPERATIONS, Event
-from events.schemas.shapes import Schema, every_event, one_line, schema
-from events.wire import PARTITIONS
+from events.schemas.shapes import Schema, every_event, older, one_line, schema
+from events.wire import PARTITIONS, VOCABULARY
 
 BINDING = "0.5.0"
 
@@ -69,7 +69,8 @@ def asyncapi(version: str) -> Schema:
             for writer in dict.fromkeys(event.WRITER for event in every_event() if topic == event.TOPIC)
         },
         "components": {
-            "messages": {event.TYPE: _message(event) for event in every_event()},
+            "messages": {event.TYPE: _message(event) for event in every_event()}
+            | {wire_type: _older(wire_type, made) for wire_type, made in older().items()},
             "messageTraits": {"record": _record_trait()},
             "schemas": _components(),
         },
@@ -77,10 +78,12 @@ def asyncapi(version: str) -> Schema:
 
 
 def _channel(topic: str) -> Schema:
+    types = [event.TYPE for event in every_event() if topic == event.TOPIC]
+    types += [wire_type for wire_type, made in older().items() if topic == made["x-topic"]]
     return {
         "address": topic,
         "description": TOPICS[topic],
-        "messages": {e.TYPE: _ref("components", "messages", e.TYPE) for e in every_event() if topic == e.TOPIC},
+        "messages": {wire_type: _ref("components", "messages", wire_type) for wire_type in types},
         "bindings": {
             "kafka": {
                 "topic": topic,
@@ -106,19 +109,28 @@ def _operation(writer: str, topic: str) -> Schema:
 
 
 def _message(event: type[Event]) -> Schema:
+    return _named(event.TYPE, event.__name__, one_line(event.__doc__ or ""), event.WRITER)
+
+
+def _older(wire_type: str, made: Schema) -> Schema:
+    summary = f"No longer written: {VOCABULARY.newest(wire_type)} took its place. {made['description']}"
+    return _named(wire_type, made["title"], summary, made["x-writer"])
+
+
+def _named(wire_type: str, title: str, summary: str, writer: str) -> Schema:
     return {
-        "name": event.TYPE,
-        "title": event.__name__,
-        "summary": one_line(event.__doc__ or ""),
+        "name": wire_type,
+        "title": title,
+        "summary": summary,
         "traits": [_ref("components", "messageTraits", "record")],
         "headers": {
             "type": "object",
             "properties": {
-                "ce_type": {"type": "string", "const": event.TYPE},
-                "ce_source": {"type": "string", "const": f"urn:casewalk:{event.WRITER}"},
+                "ce_type": {"type": "string", "const": wire_type},
+                "ce_source": {"type": "string", "const": f"urn:casewalk:{writer}"},
             },
         },
-        "payload": _ref("components", "schemas", event.TYPE),
+        "payload": _ref("components", "schemas", wire_type),
     }
 
 
@@ -143,15 +155,21 @@ def _record_trait() -> Schema:
 
 
 def _components() -> Schema:
-    """Every schema and the parts they share, in one flat room as AsyncAPI wants it."""
+    """Every schema and the parts they share, in one flat room as AsyncAPI wants it. What is no longer written has its
+    own parts: they stay as they were."""
     found: Schema = {}
     for event in every_event():
-        text = json.dumps(schema(event)).replace('"#/$defs/', '"#/components/schemas/')
-        own = json.loads(text)
-        for name, part in own.pop("$defs", {}).items():
-            assert found.setdefault(name, part) == part, f"{name} means two things"
-        found[event.TYPE] = {key: value for key, value in own.items() if key not in ("$schema", "$id")}
+        _place(found, event.TYPE, schema(event), prefix="")
+    for wire_type, made in older().items():
+        _place(found, wire_type, made, prefix=f"{wire_type}.")
     return dict(sorted(found.items()))
+
+
+def _place(found: Schema, wire_type: str, made: Schema, prefix: str) -> None:
+    own = json.loads(json.dumps(made).replace('"#/$defs/', f'"#/components/schemas/{prefix}'))
+    for name, part in own.pop("$defs", {}).items():
+        assert found.setdefault(f"{prefix}{name}", part) == part, f"{name} means two things"
+    found[wire_type] = {key: value for key, value in own.items() if key not in ("$schema", "$id")}
 
 
 def _id(topic: str) -> str:

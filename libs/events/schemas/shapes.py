@@ -29,6 +29,13 @@ def every_event() -> list[type[Event]]:
     return list(VOCABULARY.classes.values())
 
 
+@functools.cache
+def older() -> dict[str, Schema]:
+    """Wire type → schema of every shape that is no longer written. Its records stay, and so does its file."""
+    files = {wire_type: Path(__file__).with_name(f"{wire_type}.json") for wire_type in VOCABULARY.upcasts}
+    return {wire_type: json.loads(file.read_text("utf-8")) for wire_type, file in files.items()}
+
+
 class _Generate(GenerateJsonSchema):
     """Pydantic's generator, without titles repeated from names; `Clear` has no wire form, so it has no schema."""
 

@@ -301,8 +301,10 @@ class Replay:
         return {str(row["id"]): str(row["subject"]) for row in found}
 
     async def _parked_subjects(self, conn: Connection, topic: str, partitions: list[int]) -> set[str]:
+        """Cases of which something is parked; what a record without a readable source says of its key is no case."""
         found = await conn.fetch(
-            "select distinct subject from parked where consumer = $1 and topic = $2 and partition = any($3)",
+            "select distinct subject from parked"
+            " where consumer = $1 and topic = $2 and partition = any($3) and source is not null",
             self.consumer,
             topic,
             partitions,

@@ -35,7 +35,7 @@ _PROMISE: dict[str, JsonValue] = {
 }
 
 
-Percent = Annotated[int, Field(ge=1, le=99)]
+Percent = Annotated[int, Field(ge=1, le=99, strict=True)]
 
 
 class Target(Order):
