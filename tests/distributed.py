@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -171,7 +171,8 @@ async def installed(directory: Path) -> AsyncIterator[Installation]:
 
 
 class ByPath(httpx.AsyncHTTPTransport):
-    """Sends each request to the service its path belongs to, as the proxy does."""
+    """Sends each request to the service its path belongs to, as the proxy does; again, under the same key, while that
+    one is away."""
 
     def __init__(self, doors: Doors) -> None:
         super().__init__()
@@ -180,7 +181,22 @@ class ByPath(httpx.AsyncHTTPTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         request.url = httpx.URL(self.doors.url(request.url.raw_path.decode()))
         request.headers["Host"] = request.url.netloc.decode()
-        return await super().handle_async_request(request)
+        if request.method == "POST":
+            request.headers.setdefault("Idempotency-Key", secrets.token_hex(16))
+
+        async def answered() -> httpx.Response | None:
+            try:
+                answer = await super(ByPath, self).handle_async_request(request)
+            except httpx.TransportError:
+                return None
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                return answer
+            await answer.aclose()
+            return None
+
+        answer = await until(answered, limit_s=REACH_S)
+        assert answer is not None
+        return answer
 
 
 @dataclass
@@ -213,15 +229,26 @@ async def _httpx(installation: Installation, key: str, stack: AsyncExitStack) ->
     return await stack.enter_async_context(client)
 
 
-async def the_story(installation: Installation) -> str:
-    """A case through all five services; its people go home afterwards, so that the days find their own."""
+async def the_story(installation: Installation, killed: Sequence[str] = ()) -> str:
+    """A case through all five services, again and again until each of these processes was killed in the middle of it;
+    its people go home afterwards, so that the days find their own."""
     async with AsyncExitStack() as stack:
         story = Story(await World.open(installation, stack))  # type: ignore[arg-type]
         await story.begin()
-        await tell(story)
+        killing = asyncio.create_task(_one_after_another([installation.kills[name] for name in killed]))
+        told = 0
+        while told == 0 or not killing.done():
+            await tell(story)
+            told += 1
+        await killing
         for agent_id in ("ana", "tom"):
             await story.admin.post(f"/v1/agents/{agent_id}:presence", json={"presence": "offline"})
-    return "told"
+    return f"told {told} times, while {len(killed)} processes were killed"
+
+
+async def _one_after_another(kills: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    for kill in kills:
+        await kill()
 
 
 # ------------------------------------------------------------------------------------------------------------ the kills
@@ -346,7 +373,7 @@ class Report:
 
 async def run(installation: Installation, report: Report) -> None:
     """The story, the kills, the imports, the checks."""
-    await report.step("the story", the_story(installation))
+    await report.step("the story", the_story(installation, list(installation.kills)))
     async with (
         installation.opened(installation.admin_key) as admin,
         staffed(SERVICES, admin, installation.opened) as staff,

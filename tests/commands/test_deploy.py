@@ -65,6 +65,12 @@ def test_no_file_holds_a_secret(compose: dict[str, Any]) -> None:
                 assert re.fullmatch(r"\$\{\w+:\?.+\}", value), f"{name} {variable} must come from outside, or not start"
 
 
+def test_the_container_runs_the_kafka_that_is_tested(compose: dict[str, Any]) -> None:
+    tested = re.search(r"<kafka.version>(.+)</kafka.version>", (DEPLOY / "kafka" / "pom.xml").read_text())
+    assert tested is not None
+    assert compose["services"]["kafka"]["image"] == f"apache/kafka:{tested[1]}"
+
+
 def test_images_of_others_are_named_with_a_version(compose: dict[str, Any]) -> None:
     for container in compose["services"].values():
         image, _, version = container["image"].partition(":")

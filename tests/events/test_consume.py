@@ -263,23 +263,25 @@ async def test_types_a_reader_does_not_read_pass_by_and_newer_or_undecodable_one
 
 
 async def test_a_fold_does_not_depend_on_the_order_of_arrival(intake: Host) -> None:
-    """Sources are shuffled against each other; one source's own order is the log's."""
+    """Cases, and so partitions, and sources are shuffled against each other; one source's own order is the log's."""
     rng = random.Random(7)
     handler = picky(intake)
+    expected, streams = {}, list[list[Record]]()
+    for _ in range(40):
+        case_id = str(uuid4())
+        mine = made([opened(title=SEALED, body=SEALED), resolved()], case_id)
+        routers = made([queued()] * 3, case_id, "router", at=NOW + timedelta(seconds=rng.randrange(90)))
+        in_time = sorted(mine + routers, key=lambda r: (r.occurred_at, r.recorded_at, r.source, r.sequence))
+        expected[case_id] = [r.type for r in in_time]
+        streams += [list(mine), list(routers)]
+    mixed: list[Record] = []
+    while any(streams):
+        mixed.append(rng.choice([stream for stream in streams if stream]).pop(0))
     async with consuming(intake, handler):
-        expected = {}
-        for _ in range(40):
-            case_id = str(uuid4())
-            mine = made([opened(title=SEALED, body=SEALED), resolved()], case_id)
-            routers = made([queued()] * 3, case_id, "router", at=NOW + timedelta(seconds=rng.randrange(90)))
-            queues = [list(mine), list(routers)]
-            mixed: list[Record] = []
-            while any(queues):
-                mixed.append(rng.choice([q for q in queues if q]).pop(0))
-            for r in mixed:
-                await send(intake, [r])
-            in_time = sorted(mine + routers, key=lambda r: (r.occurred_at, r.recorded_at, r.source, r.sequence))
-            expected[case_id] = [r.type for r in in_time]
+        while mixed:
+            size = rng.randint(1, 12)
+            await send(intake, mixed[:size])
+            mixed = mixed[size:]
         await until(partial(caught_up, intake))
         for case_id, types in expected.items():
             assert list((await row(intake, case_id))["types"]) == types

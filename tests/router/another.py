@@ -1,4 +1,5 @@
-"""Another router process on the same database: `python -m tests.router.another <database url> <directory>`."""
+"""Another router process on the same database and log:
+`python -m tests.router.another <database url> <brokers> <namespace> <directory>`."""
 
 import asyncio
 import sys
@@ -9,8 +10,8 @@ from services.runtime import Settings, running
 from tests.router.world import MASTER_KEY
 
 
-async def main(dsn: str, directory: str) -> None:
-    settings = Settings(database_url=dsn, data_dir=Path(directory), master_key=MASTER_KEY)
+async def main(dsn: str, kafka: str, namespace: str, directory: str) -> None:
+    settings = Settings(dsn, kafka or None, Path(directory), MASTER_KEY, namespace=namespace)
     async with running((SERVICE,), settings):
         sys.stdout.write("running\n")
         sys.stdout.flush()

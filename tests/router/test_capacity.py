@@ -27,10 +27,11 @@ HELD = "select agent_id, count(*) as load from work where status in ('offered', 
 
 
 @asynccontextmanager
-async def router_process(dsn: str, directory: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+async def router_process(engine: Engine, directory: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     """A router in a process of its own; it is killed at the end of the block, if not before."""
+    arguments = (engine.dsn, engine.kafka or "", engine.namespace, str(directory))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.router.another", dsn, str(directory), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "tests.router.another", *arguments, stdout=asyncio.subprocess.PIPE
     )
     try:
         assert process.stdout is not None
@@ -81,12 +82,12 @@ async def take_and_resolve(here: World) -> None:
 
 
 @pytest.mark.timeout(240)
-async def test_no_agent_ever_holds_more_than_their_capacity(database: str, tmp_path: Path) -> None:
+async def test_no_agent_ever_holds_more_than_their_capacity(engine: Engine, tmp_path: Path) -> None:
     doors_only = replace(SERVICE, duties=())
     async with (
-        world(Engine("embedded", database, None, "t"), tmp_path, router=doors_only) as here,
-        router_process(database, tmp_path),
-        router_process(database, tmp_path) as doomed,
+        world(engine, tmp_path, router=doors_only) as here,
+        router_process(engine, tmp_path),
+        router_process(engine, tmp_path) as doomed,
     ):
         for name, capacity in CAPACITY.items():
             await here.agent(name, capacity=capacity)

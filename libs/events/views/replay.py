@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -72,6 +74,8 @@ class Replay:
         self.database, self.log, self.projector, self.consumer = database, log, projector, consumer
         self.inline = tuple(inline)
         self.vocabulary: Vocabulary = projector.vocabulary
+        self._connection = asyncio.Semaphore(1)
+        """One connection of a service is for this: who verifies while it is taken waits."""
 
     def named(self, name: str) -> list[View[Any]]:
         """The view of that name, or every view for `all`. Raises Invalid."""
@@ -97,9 +101,7 @@ class Replay:
 
     async def rebuild(self, view: View[Any], tick: Tick = lambda _: None) -> int:
         """Build the view anew beside the active one and switch; answers how many rows it has."""
-        conn = await connect(self.database.dsn, self.database.service, "rebuild", **_PATIENT)
-        reader = self.log.reader(None)
-        try:
+        async with self._connected("rebuild") as (conn, reader):
             await self._alone(conn, view, "pg_advisory_lock")
             async with conn.transaction():
                 build = 1 + (await conn.fetchval("select max(build) from view where name = $1", view.name) or 0)
@@ -111,9 +113,17 @@ class Replay:
                 else:
                     await self._rebuild_projected(conn, reader, view, table, build, tick)
                 return int(await conn.fetchval(f"select count(*) from {table}"))
-        finally:
-            await reader.close()
-            await conn.close()
+
+    @asynccontextmanager
+    async def _connected(self, purpose: str) -> AsyncIterator[tuple[Connection, Reader]]:
+        async with self._connection:
+            conn = await connect(self.database.dsn, self.database.service, purpose, **_PATIENT)
+            reader = self.log.reader(None)
+            try:
+                yield conn, reader
+            finally:
+                await reader.close()
+                await conn.close()
 
     async def _rebuild_projected(
         self, conn: Connection, reader: Reader, view: View[R], table: str, build: int, tick: Tick
@@ -210,18 +220,13 @@ class Replay:
 
     async def verify(self, view: View[Any], tick: Tick = lambda _: None) -> Verdict:
         """Compare the view's rows, at one moment, with a replay of the same events."""
-        conn = await connect(self.database.dsn, self.database.service, "verify", **_PATIENT)
-        reader = self.log.reader(None)
-        try:
+        async with self._connected("verify") as (conn, reader):
             await self._alone(conn, view, "pg_advisory_lock_shared")
             async with conn.transaction(isolation="repeatable_read", readonly=True):
                 table = await conn.fetchval("select table_name from view where name = $1", view.name)
                 if view.inline:
                     return await self._compare_inline(conn, view, str(table), tick)
                 return await self._compare_projected(conn, reader, view, str(table), tick)
-        finally:
-            await reader.close()
-            await conn.close()
 
     async def _compare_projected(
         self, conn: Connection, reader: Reader, view: View[R], table: str, tick: Tick

@@ -1,0 +1,20 @@
+"""The distributed installation as plain processes: a broker, a database per service, five services, a second router."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.distributed import installed, nothing_is_lost, the_story, views_are_equal
+
+
+@pytest.mark.broker
+@pytest.mark.timeout(400)
+async def test_killing_any_service_with_9_during_the_story_loses_nothing() -> None:
+    with tempfile.TemporaryDirectory(prefix="casewalk-") as directory:
+        async with installed(Path(directory)) as installation:
+            await the_story(installation, list(installation.serving))
+            await nothing_is_lost(installation)
+            await views_are_equal(installation)
