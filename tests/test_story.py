@@ -7,6 +7,7 @@ end; the customer says that the answer is acceptable. Then everybody can see wha
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -221,3 +222,44 @@ async def test_afterwards_every_view_of_every_service_is_what_a_replay_makes_of_
             assert await host.replay.rebuild(view) == verdict.rows
             assert (await host.replay.verify(view)).equal, (name, "after a rebuild", view.name)
         assert not await host.database.readers.fetchval("select count(*) from parked")
+
+
+async def test_a_case_of_another_systems_history_is_ours_from_its_first_live_contact_on(story: Story) -> None:
+    """Before it, nothing is routed, clocked or told; after it, one walk holds both."""
+    rows = [
+        {"case": "OLD-7", "ordinal": n, "occurred_at": at, "code": code, "category": category, "market": "de"}
+        for n, (at, code, category) in enumerate(
+            [
+                ("2026-01-05T08:00:00+01:00", "Accepted", "in_progress"),
+                ("2026-01-06T09:00:00+01:00", "Wait", "waiting_customer"),
+            ],
+            1,
+        )
+    ]
+    imported = await said(
+        story.admin.post(
+            "/v1/imports?profile=old-system&import_id=import-old",
+            content="\n".join(map(json.dumps, rows)),
+            headers={"Content-Type": "application/x-ndjson"},
+        )
+    )
+    case = imported["rows"][0]["case_id"]
+    await story.world.settled()
+    assert (await story.admin.get(f"/v1/work/{case}")).status_code == 404
+    assert (await said(story.admin.get("/v1/clocks", params={"case": case})))["items"] == []
+    for host in story.world.hosts.values():
+        assert not await host.database.readers.fetchval("select count(*) from effect")
+
+    await said(story.shop.post(f"/v1/cases/{case}/messages", json={"direction": "in", "body": "Any news?"}))
+    await story.takes(story.ana, case)
+    await said(story.ana.post(f"/v1/cases/{case}:resolve", json={}))
+    walk = await story.walk(case, "casewalk.case.resolved.v1")
+    types = [step["type"].removeprefix("casewalk.case.") for step in walk["steps"]]
+    happened = ("observed.v1", "observed.v1", "taken_over.v1", "queued.v1", "assigned.v1", "resolved.v1")
+    assert [name for name in types if name in happened] == list(happened)
+
+    async def clocked() -> bool:
+        clocks = (await said(story.admin.get("/v1/clocks", params={"case": case})))["items"]
+        return any(one["clock"] == "resolution" and one["kept"] for one in clocks)
+
+    await until(clocked)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from functools import partial
 from itertools import chain
 from typing import Any
+
+import pytest
 
 from services.__main__ import SERVICES
 from services.commands.client import Client
@@ -14,7 +17,7 @@ from services.commands.demo.day import Day
 from services.commands.demo.script import BROKEN, CASES, EDGE, ODYSSEY, PAUSED, SAVED, SHOWN, Act, visits
 from services.commands.demo.town import CHANNELS, JOURNEYS, LANGUAGES, MARKETS, published
 from services.commands.settings import connect
-from tests.commands.conftest import Up, called
+from tests.commands.conftest import Up, called, command, free_port
 
 SEED = 7
 
@@ -78,6 +81,22 @@ async def test_a_short_day_is_played_to_its_end_and_measured(up: Up) -> None:
     assert (saved["kept"], saved["warned"][:1], broken["kept"]) == (True, [30], False)
     assert (paused["state"], paused["segments"][-1]["why"]) == ("paused", "paused: waiting customer")
     assert (await up.command("verify")).code == 0
+
+
+ON_KAFKA = pytest.param(("--kafka",), marks=pytest.mark.broker, id="kafka")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("options", [pytest.param((), id="embedded"), ON_KAFKA])
+async def test_the_demo_plays_its_day_shows_what_came_of_it_and_ends(options: tuple[str, ...]) -> None:
+    port = free_port()
+    ended = await command("demo", "--once", "--visits=30", f"--port={port}", *options, limit_s=290)
+    assert ended.code == 0, ended.err
+    clocks = ("warned of: saved", "hurried for: broken", "waits for the customer")
+    for shown in ("Resolved in time?", "An edge case", *clocks, "Figures", f"http://127.0.0.1:{port}/docs"):
+        assert shown in ended.out
+    with socket.socket() as gone:
+        assert gone.connect_ex(("127.0.0.1", port)) != 0
 
 
 async def test_the_demo_does_not_start_a_broker_for_somebody_elses_casewalk() -> None:

@@ -21,7 +21,7 @@ from services.commands.client import Client
 from services.commands.clock import explanation
 from services.commands.demo import server, town
 from services.commands.demo.day import Day, Staff
-from services.commands.demo.script import BROKEN, EDGE, ODYSSEY, PAUSED, SAVED, Act, Visit, visits
+from services.commands.demo.script import BROKEN, CASES, EDGE, ODYSSEY, PAUSED, SAVED, Act, Visit, visits
 from services.commands.figures import table
 from services.commands.settings import DATA_DIR, KeyText, connect
 from services.commands.terminal import OUT, CommandFailed, ExitCode, progress, stopping
@@ -50,6 +50,7 @@ def demo(
         str | None, typer.Option(envvar="CASEWALK_URL", help="Play on this Casewalk instead of starting one.")
     ] = None,
     key: KeyText = None,
+    count: Annotated[int, typer.Option("--visits", min=10, hidden=True, help="How many cases the day has.")] = CASES,
 ) -> None:
     """Play a busy day through the REST API and show what comes of it.
 
@@ -66,7 +67,7 @@ def demo(
             started = stack.enter_context(server.Server.running(directory, port, bootstrap))
             url, key = started.url, started.admin_key
         opened = partial(connect, ctx.obj, url, data=data or DATA_DIR, patience_s=PATIENCE_S)
-        asyncio.run(_play_and_show(ctx.obj, opened, key))
+        asyncio.run(_play_and_show(ctx.obj, opened, key, count))
         OUT.print(f"API {url}/docs · schemas {url}/asyncapi.json · health {url}/health/ready", soft_wrap=True)
         if not once:
             OUT.print("Ctrl-C stops it.")
@@ -74,9 +75,9 @@ def demo(
                 signal.pause()
 
 
-async def _play_and_show(services: Sequence[Service], opened: Opener, key: str | None) -> None:
+async def _play_and_show(services: Sequence[Service], opened: Opener, key: str | None, count: int) -> None:
     async with opened(key=key) as admin, staffed(services, admin, opened) as staff:
-        today = visits(SEED)
+        today = visits(SEED, count)
         with progress() as bar:
             task = bar.add_task("a busy day", total=len(today))
             day = Day(staff, SEED, ended=partial(bar.advance, task))
@@ -85,10 +86,11 @@ async def _play_and_show(services: Sequence[Service], opened: Opener, key: str |
 
 
 SHOWN_CLOCKS: tuple[tuple[str, tuple[Act, ...], ClockKind], ...] = (
-    ("A promise that was saved: warned of, then kept", SAVED, ClockKind.RESOLUTION),
-    ("A promise that was broken", BROKEN, ClockKind.RESOLUTION),
+    ("A promise that was warned of", SAVED, ClockKind.RESOLUTION),
+    ("A promise that nobody hurried for", BROKEN, ClockKind.RESOLUTION),
     ("A clock that waits for the customer", PAUSED, ClockKind.REQUESTER_WAIT),
 )
+BECAME = {True: ": saved", False: ": broken", None: ""}
 
 
 async def _show(admin: Client, day: Day) -> None:
@@ -101,7 +103,7 @@ async def _show(admin: Client, day: Day) -> None:
         case_id = day.case_of(acts)
         clocks = (await admin.get("/v1/clocks", case=case_id)).body
         about = [one for one in clocks["items"] if one["clock"] == kind]
-        OUT.print(f"\n[bold]{title}")
+        OUT.print(f"\n[bold]{title}{BECAME[about[0]['kept']]}")
         OUT.print(explanation(case_id, clocks | {"items": about}))
     OUT.print()
     OUT.print(table((await admin.get("/v1/figures")).body))
