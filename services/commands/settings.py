@@ -51,6 +51,12 @@ class ServerEnvironment(BaseSettings):
     data_dir: Path = DATA_DIR
     admin_key: SecretStr | None = None
     master_key: SecretStr | None = None
+    oidc_issuer: str | None = None
+    """Whose tokens are taken beside keys; then `oidc_audience` and `oidc_jwks_url` are needed, too."""
+    oidc_audience: str | None = None
+    oidc_jwks_url: str | None = None
+    oidc_role_claim: str = "scope"
+    oidc_holder_claim: str = "casewalk_holder"
     smtp_url: SecretStr | None = None
     """`smtp://user:password@host:port`, or `smtps://…`."""
     mail_from: str | None = None

@@ -33,7 +33,8 @@ from events.views.replay import Replay
 from events.wire import NAMESPACE, VOCABULARY
 from services.runtime.effects import Delivery, Patience, Sender
 from services.runtime.post import MailServer, Post
-from services.web import KEYS
+from services.web.access import KEYS
+from services.web.tokens import Issuer, Tokens
 
 TABLES = "".join(part.TABLES for part in (store, relay, lanes, parking, rows, privacy, effects))
 
@@ -66,7 +67,7 @@ class Service:
     """First path segments after /v1 that are this service's, such as `cases`."""
     doors: Callable[[Host], APIRouter]
     views: tuple[View[Any], ...] = ()
-    """Projected from the log. Every service gets `services.web.KEYS` beside them."""
+    """Projected from the log. Every service gets `services.web.access.KEYS` beside them."""
     inline: tuple[View[Any], ...] = ()
     reactors: tuple[Reactor, ...] = ()
     timers: tuple[Timers, ...] = ()
@@ -93,6 +94,8 @@ class Settings:
     open: bool = False
     """No keys asked for; on loopback only."""
     admin_key: str | None = field(default=None, repr=False)
+    oidc: Issuer | None = None
+    """Whose bearer tokens are taken beside keys."""
     namespace: str = ""
     """Prefix of topic names, so that tests can share one broker."""
     smtp_url: str | None = field(default=None, repr=False)
@@ -109,6 +112,7 @@ class Host:
     def __init__(self, service: Service, settings: Settings, database: Database, log: Log) -> None:
         self.service, self.settings, self.database, self.log = service, settings, database, log
         self.keyring = Keyring(settings.master_key)
+        self.tokens = None if settings.oidc is None else Tokens(settings.oidc, self.keyring.pseudonym)
         self.store = Store(database, self.keyring, service.inline, VOCABULARY)
         self.relay = Relay(self.store, log)
         self.projector = Projector((KEYS, *service.views), VOCABULARY)
@@ -169,6 +173,8 @@ class Host:
         with suppress(asyncpg.PostgresError, *store.PASSING):
             await self.views_consumer.release()
             await self.reactor.release()
+        if self.tokens is not None:
+            await self.tokens.stop()
         await self.database.close()
 
     # ------------------------------------------------------------------------------------------------- for the doors
