@@ -22,7 +22,7 @@ from services.limits import BODY_BYTES, IMPORT_BYTES
 from tests.casewalk import ADMIN_KEY, casewalk
 from tests.conftest import Engine, Postgres
 from tests.doors import bad, fuzz
-from tests.doors.roles import OPEN, ROLES
+from tests.doors.roles import OPEN, OTHERS, ROLES, Others
 from tests.doors.town import CASES, STEPS, UNKNOWN, UNKNOWN_CASE, Step, Town, case, operations, schema
 
 IDS = {
@@ -186,22 +186,43 @@ async def test_a_revoked_key_opens_nothing(town: Town) -> None:
 
 # ------------------------------------------------------------------------------------------ what a key's holder may see
 
-PARTNERS = [
-    door for door, roles in ROLES.items() if Role.PARTNER in roles and ("{case_id}" in door or "{partner_id}" in door)
-]
+STRANGERS = {Role.AGENT: ("tom",), Role.PARTNER: ("swift", "stranger")}
+"""Whose keys are tried at what is Ana's and Nordfix's."""
 
 
-@pytest.mark.parametrize("door", PARTNERS)
-async def test_a_partner_opens_no_door_to_a_case_it_does_not_have(town: Town, door: str) -> None:
-    stranger = await town.world.key("partner", "stranger")
-    before = await town.events()
-    step = next((step for step in STEPS if step.door == door), None)
-    body = None if step is None else town.other(step)
-    for partner_id in ("stranger", "nordfix"):
-        at = path(door, partner_id=partner_id, case_id=case("there"))
-        answer = await stranger.request(door.partition(" ")[0], at, json=body)
-        assert answer.status_code in (403, 404), answer.text
-        assert refusal(answer) is None
+def test_every_door_of_an_agent_or_partner_says_what_it_does_with_what_is_anothers() -> None:
+    for role, rules in OTHERS.items():
+        assert set(rules) == {door for door, roles in ROLES.items() if role in roles}, role
+
+
+@pytest.mark.parametrize(
+    ("role", "holder", "door", "rule"),
+    [
+        pytest.param(role, holder, door, rule, id=f"{holder} {door}")
+        for role, rules in OTHERS.items()
+        for holder in STRANGERS[role]
+        for door, rule in rules.items()
+        if rule is not Others.SHARED
+    ],
+)
+async def test_what_is_anothers_is_closed(town: Town, role: Role, holder: str, door: str, rule: Others) -> None:
+    stranger, before = await town.world.key(role, holder), await town.events()
+    step, held = next((step for step in STEPS if step.door == door), None), "there" if role is Role.PARTNER else "held"
+    body = None if step is None else {name: value for name, value in town.other(step).items() if name != "agent_id"}
+    for partner_id in ("nordfix", holder) if "{case_id}" in door else ("nordfix",):
+        ids = {"agent_id": "ana", "partner_id": partner_id, "case_id": case(held)} | (dict(step.fresh) if step else {})
+        answer = await stranger.request(door.partition(" ")[0], path(door, **ids), json=body)
+        match rule:
+            case Others.REFUSED:
+                assert answer.status_code in (403, 404, 409), answer.text
+                assert refusal(answer) is None
+            case Others.NOT_LISTED:
+                assert answer.json()["items"] == []
+            case Others.WITHOUT_TEXTS:
+                told = answer.json()
+                assert answer.status_code == 200, answer.text
+                assert all(told["customer"][name] == {"redacted": "not_yours"} for name in ("name", "email"))
+                assert told["title"] == told["body"] == {"redacted": "not_yours"}
     assert await town.events() == before
 
 
@@ -387,6 +408,16 @@ async def test_a_made_up_position_is_refused_wherever_it_is_wrong(town: Town) ->
 
 
 # ----------------------------------------------------------------------------------------- last: what leaves its traces
+
+
+async def test_an_idempotency_key_is_its_callers_own(town: Town) -> None:
+    """Another caller under the same key is neither told the first one's answer nor that there was one."""
+    headers = {"Idempotency-Key": "anybody-can-guess-this"}
+    order = {"role": "reader", "label": "a dashboard"}
+    second = await town.world.key("admin")
+    first, other = [await admin.post("/v1/keys", json=order, headers=headers) for admin in (town.admin, second)]
+    assert first.json()["key_id"] != other.json()["key_id"]
+    assert None not in (first.json()["secret"], other.json()["secret"])
 
 
 async def test_no_request_that_can_be_made_up_from_the_documentation_breaks_a_door(town: Town, tmp_path: Path) -> None:
