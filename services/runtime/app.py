@@ -19,7 +19,7 @@ from events.kafka_log import KafkaLog
 from events.log import Log
 from events.postgres_log import PostgresLog
 from events.wire import VOCABULARY
-from services.limits import BodyLimit
+from services.limits import BodyLimit, Turns
 from services.runtime import ops, zones
 from services.runtime.host import Host, Service, Settings
 from services.web import PROBLEMS, Problem, install_problems, problem
@@ -78,6 +78,7 @@ def application(hosts: Sequence[Host]) -> FastAPI:
     app.state.hosts = {host.service.name: host for host in hosts}
     install_problems(app)
     app.add_middleware(BodyLimit)
+    app.add_middleware(Turns)
     for host in hosts:
         app.include_router(host.service.doors(host))
         app.include_router(ops.doors(host))

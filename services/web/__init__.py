@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
@@ -293,6 +294,7 @@ _DOCUMENTED = {
     403: "The key's role does not open this door.",
     404: "There is nothing under this id.",
     405: "This path does not take this method.",
+    408: "The body took too long.",
     409: "Understood, and not allowed now; the detail says why.",
     412: "Somebody was faster; the detail says which version it is by now.",
     413: "Too large.",
@@ -310,6 +312,14 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     for status, text in _DOCUMENTED.items()
 }
 """Every error every route may answer with."""
+
+
+_NAME = re.compile("[a-z][a-z0-9_-]{0,39}", re.IGNORECASE)
+
+
+def _shown(place: int | str) -> str:
+    """A part of where an error is: a misspelt field is named, but whatever else stands for a name is not repeated."""
+    return str(place) if isinstance(place, int) or _NAME.fullmatch(place) else "…"
 
 
 def problem(
@@ -336,7 +346,7 @@ def install_problems(app: FastAPI) -> None:
 
     async def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        errors = [{"field": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()]
+        errors = [{"field": ".".join(map(_shown, e["loc"])), "message": e["msg"]} for e in error.errors()]
         kind, status = (
             ("malformed", 400) if any(e["type"] == "json_invalid" for e in error.errors()) else ("invalid", 422)
         )
