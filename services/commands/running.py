@@ -19,6 +19,7 @@ import typer
 import uvloop
 
 from events.errors import CasewalkError, Unavailable
+from events.kafka_security import KafkaSecurity
 from services.commands.client import Client, Doors
 from services.commands.settings import ServerEnvironment
 from services.commands.terminal import ERR, OUT, CommandFailed, ExitCode, stopping
@@ -111,6 +112,7 @@ def _settings(environment: ServerEnvironment, database_url: str, *, open_doors: 
     return Settings(
         database_url=database_url,
         kafka=environment.kafka,
+        kafka_security=_kafka_security(environment),
         data_dir=environment.data_dir,
         master_key=master_key(environment),
         open=open_doors,
@@ -120,6 +122,19 @@ def _settings(environment: ServerEnvironment, database_url: str, *, open_doors: 
         smtp_url=environment.smtp_url.get_secret_value() if environment.smtp_url else None,
         mail_from=environment.mail_from,
         webhooks_private=environment.webhooks_private,
+    )
+
+
+def _kafka_security(environment: ServerEnvironment) -> KafkaSecurity:
+    password = environment.kafka_sasl_password
+    return KafkaSecurity(
+        protocol=environment.kafka_security_protocol,
+        ca=environment.kafka_ssl_ca,
+        certificate=environment.kafka_ssl_certificate,
+        key=environment.kafka_ssl_key,
+        mechanism=environment.kafka_sasl_mechanism,
+        username=environment.kafka_sasl_username,
+        password=None if password is None else password.get_secret_value(),
     )
 
 

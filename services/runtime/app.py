@@ -63,7 +63,7 @@ async def _start(hosts: Sequence[Host]) -> None:
 def _log(service: Service, settings: Settings) -> Log:
     if settings.kafka is None:
         return PostgresLog(settings.database_url)
-    return KafkaLog(settings.kafka, service.name, settings.namespace)
+    return KafkaLog(settings.kafka, service.name, settings.namespace, settings.kafka_security)
 
 
 def application(hosts: Sequence[Host]) -> FastAPI:

@@ -22,6 +22,7 @@ from events.database import Connection, Database
 from events.effects import EffectState, Noticing, Notifier, Outgoing
 from events.errors import Busy, Stale, Unavailable
 from events.event import CASES, Event, Recorded
+from events.kafka_security import KafkaSecurity
 from events.log import Log
 from events.privacy import Keyring
 from events.relay import Relay
@@ -88,6 +89,7 @@ class Settings:
     database_url: str
     kafka: str | None = None
     """Bootstrap servers; none for the log in PostgreSQL."""
+    kafka_security: KafkaSecurity = field(default_factory=KafkaSecurity)
     data_dir: Path = Path("casewalk-data")
     master_key: bytes = field(default=b"", repr=False)
     """32 bytes; whoever loses it loses every personal text."""
