@@ -7,45 +7,33 @@ is tried here is then tried at it, too.
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 
 from events.operations import Role
 from services.__main__ import SERVICES
 from services.limits import BODY_BYTES, IMPORT_BYTES
-from tests.casewalk import ADMIN_KEY, casewalk
-from tests.conftest import Engine, Postgres
+from tests.casewalk import ADMIN_KEY
+from tests.conftest import Postgres
 from tests.doors import bad, fuzz
 from tests.doors.roles import OPEN, OTHERS, ROLES, Others
-from tests.doors.town import CASES, STEPS, UNKNOWN, UNKNOWN_CASE, Step, Town, case, operations, schema
-
-IDS = {
-    "case_id": case("desk"),
-    "unit_id": "care",
-    "queue_id": "field",
-    "agent_id": "ana",
-    "calendar_id": "always",
-    "promise_id": "standard",
-    "ladder_id": "standard",
-    "notice_id": "duty",
-    "effect_id": UNKNOWN_CASE,
-    "escalation_id": case("asked") + ".1",
-    "issue_id": "snow",
-    "partner_id": "nordfix",
-    "contract_id": "nordfix",
-    "key_id": UNKNOWN,
-    "customer_ref": UNKNOWN,
-    "position": "1",
-    "view": "nothing",
-    "type": "casewalk.case.opened.v1",
-}
-"""What stands in a path where nothing else is said."""
+from tests.doors.town import (
+    CASES,
+    IDS,
+    STEPS,
+    UNKNOWN,
+    UNKNOWN_CASE,
+    Step,
+    Town,
+    case,
+    operations,
+    played,
+    schema,
+)
 
 QUERIES = {"GET /v1/clocks": {"case": case("desk")}, "POST /v1/imports": {"profile": "vinst"}}
 QUERIES["GET /v1/calendars/{calendar_id}:add"] = {"start": "2026-03-27T16:30:00+01:00", "duration": "PT8H"}
@@ -70,19 +58,9 @@ JSON = {"Content-Type": "application/json"}
 
 @pytest.fixture(scope="module")
 async def town(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
-    """One for all tests here: none of them leaves a trace, but the last two."""
-    name = f"doors_{secrets.token_hex(6)}"
-    connection = await asyncpg.connect(postgres.url)
-    try:
-        await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 STRATEGY file_copy")
-        engine = Engine("embedded", postgres.dsn(name), None, "doors")
-        async with casewalk(engine, tmp_path_factory.mktemp("doors"), SERVICES) as world:
-            town = Town(world, world.app.openapi())
-            await town.day()
-            yield town
-        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    finally:
-        await connection.close()
+    """One for all tests here: none of them leaves a trace, but the last ones."""
+    async with played(postgres, tmp_path_factory.mktemp("doors"), SERVICES) as town:
+        yield town
 
 
 @pytest.fixture(scope="module")
@@ -421,13 +399,8 @@ async def test_an_idempotency_key_is_its_callers_own(town: Town) -> None:
 
 
 async def test_no_request_that_can_be_made_up_from_the_documentation_breaks_a_door(town: Town, tmp_path: Path) -> None:
-    known = {f"path.{name}": [value] for name, value in IDS.items() if name not in ("position", "type")}
-    known["path.case_id"] = [case(name) for name in ("desk", "offered", "held", "solved", "asked", "there")]
-    known |= {"body.case_id": known["path.case_id"], "body.agent_id": ["ana"], "body.queue_id": ["care", "general"]}
-    known["header.if-match"] = ["*"]
-    known["header.casewalk-after"] = [town.answers["POST /v1/cases"].headers["Casewalk-Position"]]
     async with fuzz.served(town.world.app) as url:
-        code, report = await fuzz.schemathesis(url, ADMIN_KEY, known, tmp_path)
+        code, report = await fuzz.schemathesis(url, ADMIN_KEY, town.known(), tmp_path)
     assert code == 0, report
 
 
