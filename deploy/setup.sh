@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that the system brings what Casewalk cannot install itself: `setup.sh python`, `java`, `kafka` or `curl`.
+# Makes sure that the system brings what Casewalk cannot install itself: `setup.sh python`, `java`, `kafka`, `curl` or `nginx`.
 set -euo pipefail
 
 # Installs Debian packages when it may, else says in one sentence what is missing.
@@ -51,8 +51,12 @@ java | kafka) # java runs Kafka, kafka fetches its jars too
 curl) # the README's first example is run as it stands
     command -v curl >/dev/null || install_or_say "The README's examples need curl; on Debian: apt-get install curl" curl
     ;;
+nginx) # the proxy's configuration is run as it stands; RUNLEVEL keeps Debian from starting a server of its own
+    command -v nginx >/dev/null || RUNLEVEL=1 install_or_say \
+        "The test of the proxy's configuration needs nginx; on Debian: apt-get install nginx" nginx
+    ;;
 *)
-    echo "usage: deploy/setup.sh python|java|kafka|curl" >&2
+    echo "usage: deploy/setup.sh python|java|kafka|curl|nginx" >&2
     exit 2
     ;;
 esac

@@ -19,6 +19,7 @@ from aiokafka.structs import OffsetAndMetadata
 from events.database import Connection
 from events.errors import Invalid, Unavailable
 from events.event import CASES, OPERATIONS
+from events.kafka_security import KafkaSecurity
 from events.log import LANES, Lane, Mark, Progress
 from events.relay import RelayFailed
 from events.wire import PARTITIONS, Broken, Record, from_kafka, headers, moment, rfc3339
@@ -37,8 +38,11 @@ log_ = structlog.get_logger("kafka")
 class KafkaLog:
     """The topics `casewalk.cases`, `casewalk.operations` and `casewalk.marks`, with `namespace` before their names."""
 
-    def __init__(self, bootstrap: str, service: str, namespace: str = "") -> None:
+    def __init__(
+        self, bootstrap: str, service: str, namespace: str = "", security: KafkaSecurity = KafkaSecurity()
+    ) -> None:
         self.bootstrap, self.service, self.namespace = bootstrap, service, namespace
+        self.client: dict[str, Any] = {"bootstrap_servers": bootstrap, **security.options()}
         self.send_within_s, self.stop_within_s = SEND_WITHIN_S, STOP_WITHIN_S
         self._producer: AIOKafkaProducer | None = None
         self._making = asyncio.Lock()
@@ -50,7 +54,7 @@ class KafkaLog:
     # ------------------------------------------------------------------------------------------------ start and stop
 
     async def start(self) -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, client_id=f"casewalk-{self.service}")
+        admin = AIOKafkaAdminClient(**self.client, client_id=f"casewalk-{self.service}")
         try:
             await admin.start()
         except (KafkaError, OSError) as error:
@@ -59,9 +63,7 @@ class KafkaLog:
         self._admin = admin
         await self._make_topics(admin)
         await self._check_topics(admin)
-        self._marks = AIOKafkaConsumer(
-            bootstrap_servers=self.bootstrap, auto_offset_reset="none", enable_auto_commit=False
-        )
+        self._marks = AIOKafkaConsumer(**self.client, auto_offset_reset="none", enable_auto_commit=False)
         await self._marks.start()
         self._marks_task = asyncio.create_task(self._follow_marks(self._marks), name=f"{self.service} marks")
 
@@ -134,7 +136,7 @@ class KafkaLog:
         async with self._making:
             if self._producer is None:
                 producer = AIOKafkaProducer(
-                    bootstrap_servers=self.bootstrap,
+                    **self.client,
                     client_id=f"casewalk-{self.service}",
                     enable_idempotence=True,
                     compression_type="zstd",
@@ -292,7 +294,7 @@ class KafkaReader:
     async def _assigned(self, wanted: dict[TopicPartition, int]) -> AIOKafkaConsumer:
         if self._consumer is None:
             consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._log.bootstrap,
+                **self._log.client,
                 client_id=f"casewalk-{self._name or self._log.service}",
                 group_id=None if self._name is None else self._log.namespace + self._name,
                 enable_auto_commit=False,

@@ -19,12 +19,14 @@ import typer
 import uvloop
 
 from events.errors import CasewalkError, Unavailable
+from events.kafka_security import KafkaSecurity
 from services.commands.client import Client, Doors
 from services.commands.settings import ServerEnvironment
 from services.commands.terminal import ERR, OUT, CommandFailed, ExitCode, stopping
 from services.runtime import Service, Settings
 from services.runtime import serve as serve_until_stopped
 from services.runtime.postgres import AlreadyRunning, EmbeddedPostgres, PostgresFailed
+from services.web.tokens import Issuer
 
 LOOPBACK = "127.0.0.1"
 
@@ -110,15 +112,42 @@ def _settings(environment: ServerEnvironment, database_url: str, *, open_doors: 
     return Settings(
         database_url=database_url,
         kafka=environment.kafka,
+        kafka_security=_kafka_security(environment),
         data_dir=environment.data_dir,
         master_key=master_key(environment),
         open=open_doors,
         admin_key=environment.admin_key.get_secret_value() if environment.admin_key else None,
+        oidc=_issuer(environment),
         namespace=environment.namespace,
         smtp_url=environment.smtp_url.get_secret_value() if environment.smtp_url else None,
         mail_from=environment.mail_from,
         webhooks_private=environment.webhooks_private,
     )
+
+
+def _kafka_security(environment: ServerEnvironment) -> KafkaSecurity:
+    password = environment.kafka_sasl_password
+    return KafkaSecurity(
+        protocol=environment.kafka_security_protocol,
+        ca=environment.kafka_ssl_ca,
+        certificate=environment.kafka_ssl_certificate,
+        key=environment.kafka_ssl_key,
+        mechanism=environment.kafka_sasl_mechanism,
+        username=environment.kafka_sasl_username,
+        password=None if password is None else password.get_secret_value(),
+    )
+
+
+def _issuer(environment: ServerEnvironment) -> Issuer | None:
+    said = (environment.oidc_issuer, environment.oidc_audience, environment.oidc_jwks_url)
+    match said:
+        case (None, None, None):
+            return None
+        case (str(issuer), str(audience), str(jwks_url)):
+            return Issuer(issuer, audience, jwks_url, environment.oidc_role_claim, environment.oidc_holder_claim)
+        case _:
+            names = "CASEWALK_OIDC_ISSUER, CASEWALK_OIDC_AUDIENCE and CASEWALK_OIDC_JWKS_URL"
+            raise CommandFailed(f"set {names}, or none of them", ExitCode.USAGE)
 
 
 def master_key(environment: ServerEnvironment) -> bytes:

@@ -10,6 +10,7 @@ import typer
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from events.kafka_security import Mechanism, Protocol
 from services.commands.client import PATIENCE_S, REACH_S, Client, Doors
 from services.runtime import Service
 
@@ -46,11 +47,25 @@ class ServerEnvironment(BaseSettings):
     """None: PostgreSQL is started by the program, in the data directory."""
     kafka: str | None = None
     """Bootstrap servers. None: the log is in PostgreSQL."""
+    kafka_security_protocol: Protocol = Protocol.PLAINTEXT
+    kafka_ssl_ca: Path | None = None
+    """PEM of who signs the brokers' certificates. None: the system's authorities."""
+    kafka_ssl_certificate: Path | None = None
+    kafka_ssl_key: Path | None = None
+    kafka_sasl_mechanism: Mechanism = Mechanism.SCRAM_SHA_512
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
     namespace: str = ""
     """Prefix of the topics' names, where installations share brokers."""
     data_dir: Path = DATA_DIR
     admin_key: SecretStr | None = None
     master_key: SecretStr | None = None
+    oidc_issuer: str | None = None
+    """Whose tokens are taken beside keys; then `oidc_audience` and `oidc_jwks_url` are needed, too."""
+    oidc_audience: str | None = None
+    oidc_jwks_url: str | None = None
+    oidc_role_claim: str = "scope"
+    oidc_holder_claim: str = "casewalk_holder"
     smtp_url: SecretStr | None = None
     """`smtp://user:password@host:port`, or `smtps://…`."""
     mail_from: str | None = None

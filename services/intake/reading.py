@@ -12,7 +12,8 @@ from events.event import CaseEvent, Recorded
 from events.operations import Role
 from events.personal import Redacted, Sealed, personal_fields
 from services.runtime import Host
-from services.web import Answer, Principal
+from services.web import Answer
+from services.web.access import Principal
 
 
 class Hidden(Answer):

@@ -19,7 +19,7 @@ from events.kafka_log import KafkaLog
 from events.log import Log
 from events.postgres_log import PostgresLog
 from events.wire import VOCABULARY
-from services.limits import BodyLimit
+from services.limits import BodyLimit, Turns
 from services.runtime import ops, zones
 from services.runtime.host import Host, Service, Settings
 from services.web import PROBLEMS, Problem, install_problems, problem
@@ -63,7 +63,7 @@ async def _start(hosts: Sequence[Host]) -> None:
 def _log(service: Service, settings: Settings) -> Log:
     if settings.kafka is None:
         return PostgresLog(settings.database_url)
-    return KafkaLog(settings.kafka, service.name, settings.namespace)
+    return KafkaLog(settings.kafka, service.name, settings.namespace, settings.kafka_security)
 
 
 def application(hosts: Sequence[Host]) -> FastAPI:
@@ -78,6 +78,7 @@ def application(hosts: Sequence[Host]) -> FastAPI:
     app.state.hosts = {host.service.name: host for host in hosts}
     install_problems(app)
     app.add_middleware(BodyLimit)
+    app.add_middleware(Turns)
     for host in hosts:
         app.include_router(host.service.doors(host))
         app.include_router(ops.doors(host))

@@ -63,19 +63,29 @@ class _Node:
 class Broker:
     """A Kafka cluster of one node, or of three to see one fail; nodes are numbered from 1."""
 
-    def __init__(self, directory: Path, jars: Path, nodes: Sequence[_Node]) -> None:
+    def __init__(self, directory: Path, jars: Path, nodes: Sequence[_Node], properties: str = "") -> None:
         self.directory = directory
+        self._properties = properties
         self._jars = jars
         self._java = _java()
         self._nodes = {node.number: node for node in nodes}
         self._running: dict[int, subprocess.Popen[bytes]] = {}
 
     @classmethod
-    def start(cls, directory: Path, *, jars: Path | None = None, port: int | None = None, nodes: int = 1) -> Self:
+    def start(
+        cls,
+        directory: Path,
+        *,
+        jars: Path | None = None,
+        port: int | None = None,
+        nodes: int = 1,
+        properties: str = "",
+    ) -> Self:
         """Starts Kafka on `directory`, which is made when it is new, and returns when every node takes connections.
 
-        Blocks for two to three seconds per node. `port` is the first node's, else all ports are free ones. A broker
-        that a killed owner left on the directory is killed first. Raises `BrokerUnavailable`.
+        Blocks for two to three seconds per node. `port` is the first node's, else all ports are free ones.
+        `properties` are further lines of `server.properties`; they go before its own. A broker that a killed owner left
+        on the directory is killed first. Raises `BrokerUnavailable`.
         """
         directory = directory.expanduser().resolve()
         directory.mkdir(parents=True, exist_ok=True)
@@ -86,7 +96,7 @@ class Broker:
             _Node(number, directory / f"node-{number}", ports[2 * number - 2], ports[2 * number - 1])
             for number in range(1, nodes + 1)
         ]
-        broker = cls(directory, _found(jars or DEPLOY / "lib"), cluster)
+        broker = cls(directory, _found(jars or DEPLOY / "lib"), cluster, properties)
         broker._kill_leftovers()
         broker._configure()
         broker._launch(cluster)
@@ -133,7 +143,7 @@ class Broker:
         self.stop()
 
     def _configure(self) -> None:
-        template = Template((DEPLOY / "server.properties").read_text())
+        template = Template((DEPLOY / "server.properties").read_text() + self._properties)
         voters = ",".join(f"{node.number}@127.0.0.1:{node.controller_port}" for node in self._nodes.values())
         replicas = min(3, len(self._nodes))
         for node in self._nodes.values():

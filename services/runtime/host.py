@@ -22,6 +22,7 @@ from events.database import Connection, Database
 from events.effects import EffectState, Noticing, Notifier, Outgoing
 from events.errors import Busy, Stale, Unavailable
 from events.event import CASES, Event, Recorded
+from events.kafka_security import KafkaSecurity
 from events.log import Log
 from events.privacy import Keyring
 from events.relay import Relay
@@ -33,7 +34,8 @@ from events.views.replay import Replay
 from events.wire import NAMESPACE, VOCABULARY
 from services.runtime.effects import Delivery, Patience, Sender
 from services.runtime.post import MailServer, Post
-from services.web import KEYS
+from services.web.access import KEYS
+from services.web.tokens import Issuer, Tokens
 
 TABLES = "".join(part.TABLES for part in (store, relay, lanes, parking, rows, privacy, effects))
 
@@ -66,7 +68,7 @@ class Service:
     """First path segments after /v1 that are this service's, such as `cases`."""
     doors: Callable[[Host], APIRouter]
     views: tuple[View[Any], ...] = ()
-    """Projected from the log. Every service gets `services.web.KEYS` beside them."""
+    """Projected from the log. Every service gets `services.web.access.KEYS` beside them."""
     inline: tuple[View[Any], ...] = ()
     reactors: tuple[Reactor, ...] = ()
     timers: tuple[Timers, ...] = ()
@@ -87,12 +89,15 @@ class Settings:
     database_url: str
     kafka: str | None = None
     """Bootstrap servers; none for the log in PostgreSQL."""
+    kafka_security: KafkaSecurity = field(default_factory=KafkaSecurity)
     data_dir: Path = Path("casewalk-data")
     master_key: bytes = field(default=b"", repr=False)
     """32 bytes; whoever loses it loses every personal text."""
     open: bool = False
     """No keys asked for; on loopback only."""
     admin_key: str | None = field(default=None, repr=False)
+    oidc: Issuer | None = None
+    """Whose bearer tokens are taken beside keys."""
     namespace: str = ""
     """Prefix of topic names, so that tests can share one broker."""
     smtp_url: str | None = field(default=None, repr=False)
@@ -109,6 +114,7 @@ class Host:
     def __init__(self, service: Service, settings: Settings, database: Database, log: Log) -> None:
         self.service, self.settings, self.database, self.log = service, settings, database, log
         self.keyring = Keyring(settings.master_key)
+        self.tokens = None if settings.oidc is None else Tokens(settings.oidc, self.keyring.pseudonym)
         self.store = Store(database, self.keyring, service.inline, VOCABULARY)
         self.relay = Relay(self.store, log)
         self.projector = Projector((KEYS, *service.views), VOCABULARY)
@@ -169,6 +175,8 @@ class Host:
         with suppress(asyncpg.PostgresError, *store.PASSING):
             await self.views_consumer.release()
             await self.reactor.release()
+        if self.tokens is not None:
+            await self.tokens.stop()
         await self.database.close()
 
     # ------------------------------------------------------------------------------------------------- for the doors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,30 @@ def test_images_of_others_are_named_with_a_version(compose: dict[str, Any]) -> N
     for container in compose["services"].values():
         image, _, version = container["image"].partition(":")
         assert image == "casewalk" or re.fullmatch(r"[0-9][0-9a-z.-]*", version)
+
+
+# -------------------------------------------------------------------------------------------------------- dependencies
+
+
+def pinned(name: str) -> dict[str, str]:
+    """What a lock file pins, by name; every entry has a version and hashes, and no address."""
+    text = (DEPLOY.parent / name).read_text()
+    assert "://" not in text
+    found = {}
+    for entry in re.split(r"\n(?=[a-z0-9])", text):
+        pin = re.match(r"([a-z0-9.-]+)==(\S+)[^\n]*\\\n    --hash=sha256:[0-9a-f]{64}", entry)
+        assert pin is not None, entry[:100]
+        found[pin[1]] = pin[2]
+    return found
+
+
+def test_every_dependency_is_pinned_with_its_hashes_and_installed_by_them() -> None:
+    project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())
+    runs, tries = pinned("requirements.txt"), pinned("requirements-dev.txt")
+    wanted = [re.split(r"[\[>=<]", line)[0] for line in project["project"]["dependencies"]]
+    tools = [re.split(r"[\[>=<]", line)[0] for line in project["dependency-groups"]["dev"]]
+
+    assert {name.lower() for name in wanted} <= set(runs)
+    assert {name.lower() for name in tools} <= set(tries)
+    assert runs.items() <= tries.items(), "what is tested is not what runs"
+    assert "--require-hashes --requirement requirements-dev.txt" in (DEPLOY.parent / "Makefile").read_text()

@@ -104,6 +104,11 @@ async def test_open_asks_for_no_key(directory: Path) -> None:
     [
         (("serve", "billing"), {}, "there is no service billing; there are intake, router"),
         (("serve", "intake"), {}, "set CASEWALK_DATABASE_URL"),
+        (
+            ("serve", "intake"),
+            {"CASEWALK_DATABASE_URL": "postgresql://x/y", "CASEWALK_OIDC_ISSUER": "https://login.shop.example"},
+            "set CASEWALK_OIDC_ISSUER, CASEWALK_OIDC_AUDIENCE and CASEWALK_OIDC_JWKS_URL, or none of them",
+        ),
         (("up",), {"CASEWALK_MASTER_KEY": "short"}, "CASEWALK_MASTER_KEY must hold 64 hexadecimal digits"),
         (("up", "--port", "0"), {}, "Invalid value for '--port'"),
     ],

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from tests.until import until
 
@@ -62,7 +62,7 @@ generation.max-examples = 1
 
 
 @asynccontextmanager
-async def served(app: FastAPI) -> AsyncIterator[str]:
+async def served(app: ASGIApp) -> AsyncIterator[str]:
     """The application's address while it is served on a socket."""
     config = uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_level="error", access_log=False)
     server = uvicorn.Server(config)
@@ -79,13 +79,22 @@ async def served(app: FastAPI) -> AsyncIterator[str]:
         await serving
 
 
-async def schemathesis(url: str, key: str, known: Mapping[str, Iterable[str]], directory: Path) -> tuple[int, str]:
+async def schemathesis(
+    url: str,
+    key: str,
+    known: Mapping[str, Iterable[str]],
+    directory: Path,
+    *,
+    phases: str = "examples,coverage,fuzzing",
+    spend_s: int | None = None,
+) -> tuple[int, str]:
     """Exit code and report of a run with this key. `known` are values that parameters such as `path.case_id` often
-    get: most that could be made up lead nowhere."""
+    get: most that could be made up lead nowhere. The phase `stateful` follows what one door says to others.
+    With `spend_s` it goes on for so long, else through all doors once."""
     config = directory / "schemathesis.toml"
     config.write_text(
         CONFIG.format(
-            examples=EXAMPLES,
+            examples=EXAMPLES if spend_s is None else 1,
             dictionaries="\n".join(
                 f"{name.replace('.', '-')} = {{ values = {json.dumps(list(values))} }}"
                 for name, values in known.items()
@@ -99,15 +108,16 @@ async def schemathesis(url: str, key: str, known: Mapping[str, Iterable[str]], d
     with report.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run", f"{url}/openapi.json"),
-            *("--header", f"Authorization: Bearer {key}", "--phases", "examples,coverage,fuzzing"),
+            *("--header", f"Authorization: Bearer {key}", "--phases", phases),
             *("--checks", ",".join(CHECKS), "--continue-on-failure", "--no-color"),
+            *(() if spend_s is None else ("--max-time", str(spend_s))),
             cwd=directory,
             env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'libs'}"},
             stdout=out,
             stderr=out,
         )
         try:
-            async with asyncio.timeout(LIMIT_S):
+            async with asyncio.timeout(LIMIT_S + (spend_s or 0)):
                 code = await process.wait()
         finally:
             if process.returncode is None:

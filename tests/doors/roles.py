@@ -1,7 +1,8 @@
-"""Which roles open which door. An admin opens every one; a new door needs a line here."""
+"""Which roles open which door, and what it does with what is another's; a new door needs a line in both tables."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Final
 
 from events.operations import Role
@@ -129,3 +130,73 @@ ROLES: Final[dict[str, frozenset[Role]]] = {
         },
     }.items()
 }
+
+
+class Others(StrEnum):
+    """What a door does for an agent or partner with what is another agent's or partner's."""
+
+    REFUSED = "refused"
+    NOT_LISTED = "not listed"
+    WITHOUT_TEXTS = "shown without texts"
+    SHARED = "everybody's"
+    """Colleagues stand in for each other, and configuration is no secret among them."""
+
+
+OTHERS: Final[dict[Role, dict[str, Others]]] = {
+    Role.AGENT: {
+        "GET /v1/cases": Others.SHARED,
+        "GET /v1/cases/{case_id}": Others.WITHOUT_TEXTS,
+        "GET /v1/work": Others.NOT_LISTED,
+        "GET /v1/units": Others.SHARED,
+        "GET /v1/queues": Others.SHARED,
+        "GET /v1/routing-tables/main": Others.SHARED,
+        "GET /v1/work/{case_id}": Others.SHARED,
+        "GET /v1/calendars": Others.SHARED,
+        "GET /v1/calendars/{calendar_id}": Others.SHARED,
+        "GET /v1/calendars/{calendar_id}:add": Others.SHARED,
+        "GET /v1/calendars/{calendar_id}:between": Others.SHARED,
+        "GET /v1/promises": Others.SHARED,
+        "GET /v1/promises/{promise_id}": Others.SHARED,
+        "GET /v1/ladders": Others.SHARED,
+        "GET /v1/ladders/{ladder_id}": Others.SHARED,
+        "GET /v1/rotas": Others.SHARED,
+        "GET /v1/rotas/{unit_id}": Others.SHARED,
+        "GET /v1/rotas/{unit_id}:on-duty": Others.SHARED,
+        "GET /v1/clocks": Others.SHARED,
+        "GET /v1/escalations": Others.SHARED,
+        "GET /v1/issues": Others.SHARED,
+        "GET /v1/issues/{issue_id}": Others.SHARED,
+        "GET /v1/walks/{case_id}": Others.SHARED,
+        "GET /v1/definitions": Others.SHARED,
+        "POST /v1/agents/{agent_id}:presence": Others.REFUSED,
+        "POST /v1/work/{case_id}:accept": Others.REFUSED,
+        "POST /v1/work/{case_id}:decline": Others.REFUSED,
+        "POST /v1/work/{case_id}:transfer": Others.REFUSED,
+        "POST /v1/work/{case_id}:release": Others.REFUSED,
+        "POST /v1/cases": Others.SHARED,
+        "POST /v1/cases/{case_id}/messages": Others.SHARED,
+        "POST /v1/cases/{case_id}:resolve": Others.SHARED,
+        "POST /v1/cases/{case_id}:reopen": Others.SHARED,
+        "POST /v1/cases/{case_id}:close": Others.SHARED,
+        "POST /v1/cases/{case_id}:classify": Others.SHARED,
+        "POST /v1/cases/{case_id}:flag": Others.SHARED,
+        "POST /v1/calendars:compute": Others.SHARED,
+        "POST /v1/escalations": Others.SHARED,
+        "POST /v1/escalations/{escalation_id}:acknowledge": Others.SHARED,
+        "POST /v1/escalations/{escalation_id}:resolve": Others.SHARED,
+        "POST /v1/escalations/{escalation_id}:return": Others.SHARED,
+        "POST /v1/issues": Others.SHARED,
+        "POST /v1/issues/{issue_id}:link": Others.SHARED,
+    },
+    Role.PARTNER: {
+        "GET /v1/cases": Others.NOT_LISTED,
+        "GET /v1/cases/{case_id}": Others.REFUSED,
+        "POST /v1/cases/{case_id}/messages": Others.REFUSED,
+        "GET /v1/partners/{partner_id}/cases": Others.REFUSED,
+        "POST /v1/partners/{partner_id}/cases/{case_id}:accept": Others.REFUSED,
+        "POST /v1/partners/{partner_id}/cases/{case_id}:return": Others.REFUSED,
+        "POST /v1/partners/{partner_id}/cases/{case_id}:resolve": Others.REFUSED,
+    },
+}
+"""For the roles whose keys belong to somebody: every door that the role opens. A lead, a channel, a reader and an admin
+have nothing of their own."""

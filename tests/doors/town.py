@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from uuid import uuid5
 
+import asyncpg
 import httpx
 
 from events.wire import NAMESPACE
-from tests.casewalk import Casewalk
+from services.runtime import Service
+from tests.casewalk import Casewalk, casewalk
+from tests.conftest import Engine, Postgres
 from tests.until import until
 
 LEFT_OUT = object()
@@ -322,6 +328,29 @@ CASES: tuple[Step, ...] = (
 STEPS = ORGANISATION + CASES + ISSUES
 
 
+IDS = {
+    "case_id": case("desk"),
+    "unit_id": "care",
+    "queue_id": "field",
+    "agent_id": "ana",
+    "calendar_id": "always",
+    "promise_id": "standard",
+    "ladder_id": "standard",
+    "notice_id": "duty",
+    "effect_id": UNKNOWN_CASE,
+    "escalation_id": case("asked") + ".1",
+    "issue_id": "snow",
+    "partner_id": "nordfix",
+    "contract_id": "nordfix",
+    "key_id": UNKNOWN,
+    "customer_ref": UNKNOWN,
+    "position": "1",
+    "view": "nothing",
+    "type": "casewalk.case.opened.v1",
+}
+"""What stands in a path where nothing else is said."""
+
+
 @dataclass
 class Town:
     """Every service, after a day on which every order was good once."""
@@ -390,12 +419,36 @@ class Town:
         """Another order at the same door."""
         return self.merged(step.door, step.body, step.other)
 
+    def known(self) -> dict[str, list[str]]:
+        """Values for a fuzzer's parameters that lead somewhere."""
+        known = {f"path.{name}": [value] for name, value in IDS.items() if name not in ("position", "type")}
+        known["path.case_id"] = [case(name) for name in ("desk", "offered", "held", "solved", "asked", "there")]
+        known |= {"body.case_id": known["path.case_id"], "body.agent_id": ["ana"], "body.queue_id": ["care", "general"]}
+        known["header.if-match"] = ["*"]
+        known["header.casewalk-after"] = [self.answers["POST /v1/cases"].headers["Casewalk-Position"]]
+        return known
+
     async def events(self) -> dict[str, int]:
         """How many events every service has recorded."""
         return {
             name: await host.database.readers.fetchval("select count(*) from events")
             for name, host in self.world.hosts.items()
         }
+
+
+@asynccontextmanager
+async def played(postgres: Postgres, directory: Path, services: Sequence[Service]) -> AsyncIterator[Town]:
+    """A town of its own, after its day."""
+    name, connection = f"town_{secrets.token_hex(6)}", await asyncpg.connect(postgres.url)
+    try:
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 STRATEGY file_copy")
+        async with casewalk(Engine("embedded", postgres.dsn(name), None, "town"), directory, services) as world:
+            town = Town(world, world.app.openapi())
+            await town.day()
+            yield town
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await connection.close()
 
 
 def operations(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

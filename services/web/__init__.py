@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
@@ -24,10 +25,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from events.errors import CasewalkError, Invalid, Unavailable
-from events.event import Recorded
-from events.operations import KeyIssued, KeyRevoked, Role
+from events.operations import Role
 from events.store import PASSING, Changed, Once
-from events.views import View
+from services.web.access import KEYS, OPEN, Key, Principal
 
 if TYPE_CHECKING:
     from services.runtime import Host
@@ -142,49 +142,7 @@ def next_link(request: Request, response: Response, after: str | None) -> None:
 # ---------------------------------------------------------------------------------------------------- keys and callers
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A key as a service knows it."""
-
-    key_id: str
-    role: Role
-    sha256: str
-    holder: str | None
-    revoked: bool
-
-
-def _fold_key(key: Key | None, event: Recorded[KeyIssued | KeyRevoked]) -> Key | None:
-    match event.data:
-        case KeyIssued() as issued:
-            return Key(event.subject, issued.role, issued.sha256, issued.holder, key is not None and key.revoked)
-        case KeyRevoked():
-            return None if key is None else Key(key.key_id, key.role, key.sha256, key.holder, True)
-
-
-KEYS = View("keys", 1, Key, (KeyIssued, KeyRevoked), _fold_key, indexes=("sha256",))
-"""Every service's own copy of the keys, projected from the log."""
-
 KEYS_KNOWN_FOR_S = 1.0
-
-
-@dataclass(frozen=True)
-class Principal:
-    """Who calls."""
-
-    key_id: str
-    role: Role
-    holder: str | None
-
-    @property
-    def actor(self) -> str:
-        """As events name them."""
-        if self.role in (Role.AGENT, Role.PARTNER) and self.holder is not None:
-            return f"{self.role}:{self.holder}"
-        return f"key:{self.key_id}"
-
-
-OPEN = Principal("open", Role.ADMIN, None)
-"""Everybody, where `--open` was asked for on loopback."""
 
 
 @dataclass(frozen=True)
@@ -281,6 +239,9 @@ class Door:
             return OPEN
         if credentials is None:
             raise HTTPException(401, "send your key as Authorization: Bearer <key>", {"WWW-Authenticate": "Bearer"})
+        token = credentials.credentials
+        if self.host.tokens is not None and token.startswith("ey") and token.count(".") == 2:
+            return await self.host.tokens.principal(token)
         key = await self._key(hashlib.sha256(credentials.credentials.encode("utf-8", "replace")).hexdigest())
         if key is None or key.revoked:
             raise HTTPException(401, "this key is not valid here", {"WWW-Authenticate": "Bearer"})
@@ -300,7 +261,9 @@ class Door:
         return key
 
 
-_BEARER = HTTPBearer(auto_error=False, description="A key of ours. Keys are made with `POST /v1/keys`.")
+_BEARER = HTTPBearer(
+    auto_error=False, description="A key, made with `POST /v1/keys`, or a token of the issuer that the operator chose."
+)
 
 
 def _version(if_match: str | None) -> int | None:
@@ -331,6 +294,7 @@ _DOCUMENTED = {
     403: "The key's role does not open this door.",
     404: "There is nothing under this id.",
     405: "This path does not take this method.",
+    408: "The body took too long.",
     409: "Understood, and not allowed now; the detail says why.",
     412: "Somebody was faster; the detail says which version it is by now.",
     413: "Too large.",
@@ -348,6 +312,14 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     for status, text in _DOCUMENTED.items()
 }
 """Every error every route may answer with."""
+
+
+_NAME = re.compile("[a-z][a-z0-9_-]{0,39}", re.IGNORECASE)
+
+
+def _shown(place: int | str) -> str:
+    """A part of where an error is: a misspelt field is named, but whatever else stands for a name is not repeated."""
+    return str(place) if isinstance(place, int) or _NAME.fullmatch(place) else "…"
 
 
 def problem(
@@ -374,7 +346,7 @@ def install_problems(app: FastAPI) -> None:
 
     async def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        errors = [{"field": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()]
+        errors = [{"field": ".".join(map(_shown, e["loc"])), "message": e["msg"]} for e in error.errors()]
         kind, status = (
             ("malformed", 400) if any(e["type"] == "json_invalid" for e in error.errors()) else ("invalid", 422)
         )
