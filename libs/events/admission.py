@@ -96,7 +96,7 @@ class Admission:
                 batch.parked.append(parking.of_broken(r))
             else:
                 self._sort_in(r, known, blocked, batch)
-            batch.moved[lane] = Position(r.offset + 1, r.id if isinstance(r, Record) else None)
+            batch.moved[lane] = Position(r.offset + 1, r.id)
             batch.handled_at[lane] = r.recorded_at if isinstance(r, Record) else datetime.now(UTC)
         return batch
 

@@ -182,7 +182,10 @@ class KafkaLog:
     async def ends(self) -> dict[Lane, int]:
         assert self._marks is not None, "the log is started first"
         partitions = [TopicPartition(self.namespace + topic, p) for topic, p in LANES]
-        ends = await self._marks.end_offsets(partitions)
+        try:
+            ends = await self._marks.end_offsets(partitions)
+        except (KafkaError, OSError) as error:
+            raise Unavailable(f"Kafka does not say where the log ends: {type(error).__name__} {error}") from error
         return {self.lane(tp): offset for tp, offset in ends.items()}
 
     def lane(self, tp: TopicPartition) -> Lane:

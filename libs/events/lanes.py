@@ -129,7 +129,7 @@ async def lock(conn: Connection, consumer: str, owner: str, lanes: Sequence[Lane
 async def move(conn: Connection, consumer: str, moved: Mapping[Lane, Position]) -> None:
     """Store the next offsets of locked lanes."""
     await conn.execute(
-        "update lane l set next_offset = k.next_offset, last_id = coalesce(k.last_id, l.last_id)"
+        "update lane l set next_offset = k.next_offset, last_id = k.last_id"
         " from unnest($2::text[], $3::smallint[], $4::bigint[], $5::uuid[]) k (topic, partition, next_offset, last_id)"
         " where l.consumer = $1 and l.topic = k.topic and l.partition = k.partition",
         consumer,

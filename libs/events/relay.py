@@ -12,8 +12,10 @@ import asyncpg
 import structlog
 
 from events.database import Database, connect
+from events.errors import Unavailable
 from events.failpoint import at as failpoint
 from events.log import LANES, Lane, Log, Mark
+from events.recovery import Recovery
 from events.store import PASSING, Store
 from events.wire import stored
 
@@ -22,14 +24,17 @@ create table if not exists {schema}.relayed (
     topic       text collate "C" not null,
     partition   smallint not null,
     next_offset bigint not null,
+    last_id     uuid not null,
     primary key (topic, partition)
 );
 """
-"""The end of every lane as the log last acknowledged it to this service's relay."""
+"""The end of every lane as the log last acknowledged it to this service's relay, and the record before it."""
 
 BATCH = 1000
 IDLE_S = 0.05
 MARK_EVERY_S = 1.0
+NOTE_EVERY_S = 30.0
+"""How often the relay notes how far the log holds nothing new of its service: a start looks from there on."""
 ASK_EVERY_S = 2.0
 HUNG_AFTER_S = 10
 
@@ -43,8 +48,8 @@ class Relay:
     10 s of silence, so a hung holder loses it. What a late one still sends has old sequences: readers drop it.
     """
 
-    def __init__(self, store: Store, log: Log) -> None:
-        self.store, self.log = store, log
+    def __init__(self, store: Store, log: Log, recovery: Recovery) -> None:
+        self.store, self.log, self.recovery = store, log, recovery
         self.database: Database = store.database
         self.holds_lock = False
         self.oldest_unsent: datetime | None = None
@@ -52,11 +57,17 @@ class Relay:
         self._lock_key = zlib.crc32(f"casewalk relay {self.database.service}".encode())
 
     async def run(self) -> None:
-        """Relay until cancelled; on a lost connection or a log that is away, begin again."""
+        """Relay until cancelled. After a lost connection or a log that was away, look what became of both and begin
+        again. Raises StoreBehind where the database came back as an older one, which no process can go on with."""
+        failed = False
         while True:
             try:
+                if failed:
+                    await self.recovery.run(adopt=False)
+                failed = False
                 await self._hold_and_relay()
-            except (asyncpg.PostgresError, *PASSING, RelayFailed) as error:
+            except (asyncpg.PostgresError, *PASSING, RelayFailed, Unavailable) as error:
+                failed = True
                 log_.warning(
                     "relay begins again", service=self.database.service, why=f"{type(error).__name__}: {error}"
                 )
@@ -76,12 +87,15 @@ class Relay:
                 self.store.appended.clear()  # the relay in the other process finds the rows by itself
                 await asyncio.sleep(0.25)
             self.holds_lock = True
-            marked_at = 0.0
+            marked_at = noted_at = 0.0
             while True:
                 moved = await self._move(conn)
                 if (now := asyncio.get_running_loop().time()) - marked_at >= MARK_EVERY_S:
                     await self._mark(conn)
                     marked_at = now
+                if not moved and now - noted_at >= NOTE_EVERY_S:
+                    await self._note(conn)
+                    noted_at = now
                 if not moved:
                     await self._wait()
         finally:
@@ -110,21 +124,38 @@ class Relay:
                 return 0
             self.oldest_unsent = rows[0]["recorded_at"]
             failpoint("relay.before_append")
-            ends = await self.log.append(conn, [stored(row, self.store.source, row["partition"]) for row in rows])
+            records = [stored(row, self.store.source, row["partition"]) for row in rows]
+            ends = await self.log.append(conn, records)
             failpoint("relay.after_append")
             await conn.execute("delete from outbox where position = any($1)", [row["position"] for row in rows])
-            await self._remember(conn, ends)
+            await self._remember(conn, ends, {(r.topic, r.partition): r.id for r in records})
             failpoint("relay.before_commit")
         failpoint("relay.after_commit")
         await self.log.grew(len(rows))
         return len(rows)
 
-    async def _remember(self, conn: asyncpg.Connection, ends: Mapping[Lane, int]) -> None:
-        await conn.executemany(
-            "insert into relayed values ($1, $2, $3)"
+    async def _remember(self, conn: asyncpg.Connection, ends: Mapping[Lane, int], last: Mapping[Lane, str]) -> None:
+        rows = await conn.fetch(
+            "insert into relayed select * from unnest($1::text[], $2::smallint[], $3::bigint[], $4::uuid[])"
             " on conflict (topic, partition)"
-            " do update set next_offset = greatest(relayed.next_offset, excluded.next_offset)",
-            [(*lane, end) for lane, end in sorted(ends.items())],
+            " do update set next_offset = excluded.next_offset, last_id = excluded.last_id"
+            " where relayed.next_offset < excluded.next_offset returning 1",
+            [topic for topic, _ in ends],
+            [partition for _, partition in ends],
+            list(ends.values()),
+            [last[lane] for lane in ends],
+        )
+        if len(rows) != len(ends):
+            raise RelayFailed("the log took records before the end it had already: it is another log")
+
+    async def _note(self, conn: asyncpg.Connection) -> None:
+        """Everything of this service that its readers have met is in its store: this connection has lasted since that
+        was looked at, so the database is still the same."""
+        await conn.execute(
+            "insert into relayed select distinct on (topic, partition) topic, partition, next_offset, last_id from lane"
+            " where next_offset > 0 order by topic, partition, next_offset desc"
+            " on conflict (topic, partition) do update set next_offset = excluded.next_offset,"
+            " last_id = excluded.last_id where relayed.next_offset < excluded.next_offset"
         )
 
     async def _mark(self, conn: asyncpg.Connection) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import asyncpg
 from pydantic import ValidationError
@@ -69,6 +69,11 @@ class Broken:
     error: str
     raw: str
     """Headers and value as JSON text, bytes in hexadecimal."""
+
+    @property
+    def id(self) -> str:
+        """What tells it from other bytes."""
+        return str(uuid5(NAMESPACE, self.raw))
 
 
 def split(wire_type: str) -> tuple[str, int]:

@@ -4,7 +4,9 @@ It says every event of a case's own life, of keys and of customers, and reads th
 who works on it, and when a partner or an escalation unit brought it to an end.
 """
 
+from events.operations import CustomerErased
 from services.intake import api, keys, react, views
+from services.intake.decide import customers
 from services.runtime import Service
 
 SERVICE = Service(
@@ -15,4 +17,5 @@ SERVICE = Service(
     views=views.VIEWS,
     reactors=(react.REACTOR,),
     first_start=keys.first_start,
+    erasures={CustomerErased: customers.person},
 )

@@ -130,7 +130,9 @@ class Broker:
             process.wait()
 
     def restart(self, node: int | None = None) -> None:
-        """Starts the stopped or killed nodes, or one of them, again: same data, same ports."""
+        """Starts the stopped or killed nodes, or one of them, again: same data, same ports. A node whose data is gone
+        starts empty."""
+        self._format()
         chosen = self._nodes if node is None else [node]
         self._launch([self._nodes[number] for number in chosen if number not in self._running])
 

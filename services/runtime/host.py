@@ -25,6 +25,7 @@ from events.event import CASES, Event, Recorded
 from events.kafka_security import KafkaSecurity
 from events.log import Log
 from events.privacy import Keyring
+from events.recovery import Erasures, Recovery
 from events.relay import Relay
 from events.store import Store, Stream, parse_position
 from events.timers import Timers
@@ -78,6 +79,8 @@ class Service:
     built_in: tuple[BuiltIn, ...] = ()
     first_start: Callable[[Host], Awaitable[None]] | None = None
     """Runs at every start before the doors open; makes what only a first start makes."""
+    erasures: Erasures = field(default_factory=dict)
+    """Events by which a person was forgotten, and whom their subject names: a restored service forgets them again."""
     duties: tuple[Callable[[Host], Awaitable[None]], ...] = ()
     """Loops that run beside the doors until cancelled: the router's matching is one."""
 
@@ -116,7 +119,6 @@ class Host:
         self.keyring = Keyring(settings.master_key)
         self.tokens = None if settings.oidc is None else Tokens(settings.oidc, self.keyring.pseudonym)
         self.store = Store(database, self.keyring, service.inline, VOCABULARY)
-        self.relay = Relay(self.store, log)
         self.projector = Projector((KEYS, *service.views), VOCABULARY)
         self.views_consumer = Consumer(f"{service.name}.views", database, log, self.projector, VOCABULARY)
         self.reactor = Consumer(
@@ -128,6 +130,9 @@ class Host:
             self.store,
             service.timers,
         )
+        consumers = (self.views_consumer.name, self.reactor.name)
+        self.recovery = Recovery(self.store, log, consumers, service.erasures)
+        self.relay = Relay(self.store, log, self.recovery)
         self.replay = Replay(database, log, self.projector, service.inline, self.views_consumer.name)
         self.died: str | None = None
         """Which part of the host ended, and why; then it is not ready any more."""
@@ -142,10 +147,11 @@ class Host:
         return cls(service, settings, await Database.open(settings.database_url, service.name, tables), log)
 
     async def start(self) -> None:
-        """Build or check the views, publish what is built in, and run every part."""
+        """Bring store and log together, build or check the views, publish what is built in, and run every part."""
         async with self.database.writers.acquire() as conn:
             for consumer in (self.views_consumer, self.reactor):
                 await lanes.prepare(conn, consumer.name)
+        await self.recovery.run(adopt=True)
         await self.replay.prepare()
         self._run("store", self.store.run())
         for built_in in self.service.built_in:

