@@ -101,6 +101,8 @@ class Settings:
     webhooks_private: bool = False
     """Webhooks may go to this machine and to private networks."""
     patience: Patience = field(default_factory=Patience)
+    lease_s: float = lanes.LEASE_S
+    """How long a process that died keeps its lanes from the others."""
 
 
 class Host:
@@ -112,7 +114,9 @@ class Host:
         self.store = Store(database, self.keyring, service.inline, VOCABULARY)
         self.relay = Relay(self.store, log)
         self.projector = Projector((KEYS, *service.views), VOCABULARY)
-        self.views_consumer = Consumer(f"{service.name}.views", database, log, self.projector, VOCABULARY)
+        self.views_consumer = Consumer(
+            f"{service.name}.views", database, log, self.projector, VOCABULARY, lease_s=settings.lease_s
+        )
         self.reactor = Consumer(
             f"{service.name}.reactor",
             database,
@@ -121,6 +125,7 @@ class Host:
             VOCABULARY,
             self.store,
             service.timers,
+            settings.lease_s,
         )
         self.replay = Replay(database, log, self.projector, service.inline, self.views_consumer.name)
         self.died: str | None = None
