@@ -29,7 +29,8 @@ from events.views.rows import Outdated
 from events.wire import Broken, Record, Vocabulary
 
 BATCH = 500
-LEASE_EVERY_S = 2.0
+LEASES_KEPT = 5
+"""How often a lease is renewed while it lasts."""
 TICK_S = 0.2
 HINT_EVERY_S = 0.1
 HINT_AGAIN_S = 30.0
@@ -118,7 +119,9 @@ class Consumer:
         vocabulary: Vocabulary,
         store: Store | None = None,
         timers: Sequence[Timers] = (),
+        lease_s: float = lanes.LEASE_S,
     ) -> None:
+        self.lease_s = lease_s
         self.name, self.database, self.log, self.handler = name, database, log, handler
         self.admission = Admission(name, handler.reads, vocabulary)
         self.store = store
@@ -176,7 +179,7 @@ class Consumer:
         self._heard_at = loop.time()
         leased_at = ticked_at = -1e9
         while True:
-            if loop.time() - leased_at > LEASE_EVERY_S:
+            if loop.time() - leased_at > self.lease_s / LEASES_KEPT:
                 await self._lease()
                 leased_at = loop.time()
             found = await self._fetch(reader)
@@ -209,7 +212,7 @@ class Consumer:
 
     async def _lease(self) -> None:
         async with self.database.writers.acquire() as conn:
-            self._positions = await lanes.lease(conn, self.name, self.worker)
+            self._positions = await lanes.lease(conn, self.name, self.worker, self.lease_s)
 
     async def _hint(self, reader: Reader) -> None:
         """Say every position that was not said yet: also those found on starting, whose last word a crash may have

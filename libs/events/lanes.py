@@ -38,7 +38,8 @@ create table if not exists {schema}.seen (
 """
 """`last_id` is the id of the record before `next_offset`: if another stands there, the log is another log."""
 
-LEASE = "interval '10 seconds'"
+LEASE_S = 10.0
+"""How long a lane stays a worker's after it last said that it lives, on the database's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +56,18 @@ async def prepare(conn: Connection, consumer: str) -> None:
     )
 
 
-async def lease(conn: Connection, consumer: str, owner: str) -> dict[Lane, int]:
+async def lease(conn: Connection, consumer: str, owner: str, lease_s: float = LEASE_S) -> dict[Lane, int]:
     """Renew what is ours, take our fair share of what is free, give back what is too much; lane → next offset.
 
-    A lease lasts 10 s on the database's clock. The fair share is the lanes divided by the workers alive, rounded up.
+    The fair share is the lanes divided by the workers alive, rounded up.
     """
     async with conn.transaction():
+        until = await conn.fetchval("select clock_timestamp() + make_interval(secs => $1)", lease_s)
         await conn.execute(
-            f"insert into worker values ($1, $2, clock_timestamp() + {LEASE})"
-            " on conflict (consumer, owner) do update set until = excluded.until",
+            "insert into worker values ($1, $2, $3) on conflict (consumer, owner) do update set until = excluded.until",
             consumer,
             owner,
+            until,
         )
         await conn.execute("delete from worker where consumer = $1 and until < clock_timestamp()", consumer)
         workers = await conn.fetchval("select count(*) from worker where consumer = $1", consumer)
@@ -79,13 +81,14 @@ async def lease(conn: Connection, consumer: str, owner: str) -> dict[Lane, int]:
             share,
         )
         await conn.execute(
-            f"update lane l set owner = $2, until = clock_timestamp() + {LEASE} from (select topic, partition from lane"
+            "update lane l set owner = $2, until = $4 from (select topic, partition from lane"
             " where consumer = $1 and (owner = $2 or until < clock_timestamp())"
             " order by owner is distinct from $2, partition, topic limit $3 for update skip locked) m"
             " where l.consumer = $1 and l.topic = m.topic and l.partition = m.partition",
             consumer,
             owner,
             share,
+            until,
         )
         return await mine(conn, consumer, owner)
 

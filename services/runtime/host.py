@@ -109,6 +109,8 @@ class Settings:
     webhooks_private: bool = False
     """Webhooks may go to this machine and to private networks."""
     patience: Patience = field(default_factory=Patience)
+    lease_s: float = lanes.LEASE_S
+    """How long a process that died keeps its lanes from the others."""
 
 
 class Host:
@@ -120,7 +122,9 @@ class Host:
         self.tokens = None if settings.oidc is None else Tokens(settings.oidc, self.keyring.pseudonym)
         self.store = Store(database, self.keyring, service.inline, VOCABULARY)
         self.projector = Projector((KEYS, *service.views), VOCABULARY)
-        self.views_consumer = Consumer(f"{service.name}.views", database, log, self.projector, VOCABULARY)
+        self.views_consumer = Consumer(
+            f"{service.name}.views", database, log, self.projector, VOCABULARY, lease_s=settings.lease_s
+        )
         self.reactor = Consumer(
             f"{service.name}.reactor",
             database,
@@ -129,6 +133,7 @@ class Host:
             VOCABULARY,
             self.store,
             service.timers,
+            settings.lease_s,
         )
         consumers = (self.views_consumer.name, self.reactor.name)
         self.recovery = Recovery(self.store, log, consumers, service.erasures)
