@@ -1,4 +1,4 @@
-"""What the rows are fed with: bodies of new cases, whole walks as log records, another system's history as a file.
+"""What the rows are fed with: whole walks as log records, and another system's history as a file.
 
 The same number gives the same walk; ids and times are made up, sizes and mixtures are those of the demo's day.
 """
@@ -12,39 +12,19 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from random import Random
-from typing import Any
 from uuid import UUID, uuid5
 
+from bench.bodies import BODY, CHANNELS, JOURNEYS, MARKETS
 from events import case
 from events.case import ClockKind, Priority, UnitKind
 from events.event import CASES, Event
 from events.personal import Sealed
 from events.wire import NAMESPACE, Record, partition_of, traceparent
 
-MARKETS = ("de", "fr", "es", "it", "pl")
-JOURNEYS = ("order", "delivery", "return", "billing", "technical", "account")
-CHANNELS = ("email", "chat", "phone", "web-form", "app")
 BEGAN = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 CASE_EVERY_S = 1.0
 VARIANTS = 500
 """Different walks; cases beyond them repeat one at another time."""
-
-BODY = "Es sollte am Freitag kommen und ist noch nicht da. Ich habe schon zweimal angerufen. " * 4
-
-
-def opening(n: int, customer: str) -> dict[str, Any]:
-    """The body of a `POST /v1/cases`, about 600 bytes."""
-    return {
-        "channel": CHANNELS[n % 5],
-        "market": MARKETS[n % 5],
-        "language": MARKETS[n % 5],
-        "journey": JOURNEYS[n % 6],
-        "subject": "Wo ist mein Paket?",
-        "body": BODY,
-        "customer": {"external_id": customer, "name": "Kim Ünal", "email": "kim@customer.example"},
-        "priority": "normal",
-    }
-
 
 # --------------------------------------------------------------------------------------------------------------- walks
 

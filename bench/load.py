@@ -16,7 +16,7 @@ from typing import cast
 
 import uvloop
 
-from bench.history import opening
+from bench.bodies import opening
 from bench.measure import percentile
 
 

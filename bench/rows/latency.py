@@ -15,8 +15,8 @@ import asyncpg
 import httpx
 from aiokafka import AIOKafkaConsumer
 
+from bench.bodies import opening
 from bench.ground import KAFKA, Engine, Ground, Serving, until
-from bench.history import opening
 from bench.measure import percentile, watching
 from bench.report import Row
 from bench.serving import WHOLE
