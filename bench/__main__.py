@@ -5,10 +5,8 @@ To add a row: a module in `bench/rows/` with a `measure` that yields `Row`s, and
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import shlex
-import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncIterator, Callable
@@ -19,7 +17,7 @@ import structlog
 import uvloop
 
 from bench import report
-from bench.ground import Ground
+from bench.ground import Ground, ends_in_order
 from bench.report import Row
 from bench.rows import figures, importing, latency, neighbours, opening, projecting
 from services.runtime.zones import only_the_wheel
@@ -52,13 +50,6 @@ def arguments(given: list[str]) -> Namespace:
     parser.add_argument("--engine", choices=("embedded", "all"), default="all", help="embedded leaves Kafka out")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the table as a page too")
     return parser.parse_args(given)
-
-
-def ends_in_order() -> None:
-    """Told to stop, the run ends what it has started."""
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 async def main(given: list[str]) -> int:

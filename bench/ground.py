@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import secrets
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -214,6 +215,13 @@ async def until(condition: Callable[[], Any], limit_s: float) -> Any:
         while not (answer := await condition()):  # noqa: ASYNC110 - what is waited for is in another process
             await asyncio.sleep(POLL_S)
         return answer
+
+
+def ends_in_order() -> None:
+    """Told to stop, the run ends what it has started."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 def _free_port() -> int:

@@ -17,23 +17,24 @@ from statistics import linear_regression, mean
 from time import perf_counter
 
 import asyncpg
-import httpx
 import psutil
 import uvloop
 from rich.console import Console
 from rich.table import Table
 
 from bench.bodies import opening
-from bench.ground import EMBEDDED, Ground, Serving, load, until
+from bench.ground import ADMIN_KEY, EMBEDDED, Ground, Serving, ends_in_order, load, until
 from bench.measure import memory_mib
 from bench.plot import Curve, draw
 from bench.report import machine
 from bench.serving import WHOLE
 from services.__main__ import SERVICES
+from services.commands.client import Client, Doors
+from services.commands.terminal import CommandFailed
 from services.runtime.zones import only_the_wheel
 
-MEASURED = 3000
-"""Cases by which the rate is measured."""
+MEASURED, MEASURED_PER_MINUTE = 3000, 250
+"""Cases by which the rate is measured: at most, and for every minute of a shorter run."""
 
 SAMPLE_S = 1.0
 RESOLVED_AFTER_S = 5.0
@@ -77,22 +78,24 @@ async def main(given: list[str]) -> int:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--plot", type=Path, default=PLOT, help="where the plot is written (docs/soak.svg)")
     asked = parser.parse_args(given)
+    ends_in_order()
     names = tuple(service.name for service in SERVICES)
     with Ground.laid(kafka=False) as ground:
         async with ground.engine(EMBEDDED) as engine, ground.serving(engine, WHOLE, *names) as serving:
             conn = await asyncpg.connect(engine.dsn)
-            per_s = await _half_the_rate(serving, conn)
+            measured = min(MEASURED, int(MEASURED_PER_MINUTE * asked.minutes))
+            per_s = await _half_the_rate(serving, conn, measured)
             samples = await _kept_up(serving, conn, per_s, asked.minutes * 60)
             await conn.close()
     return _judge(samples, per_s, asked.minutes, asked.plot)
 
 
-async def _half_the_rate(serving: Serving, conn: asyncpg.Connection) -> float:
+async def _half_the_rate(serving: Serving, conn: asyncpg.Connection, cases: int) -> float:
     """Half of how many cases a second are opened, with everything that follows from them handled too."""
     began = perf_counter()
-    await load(serving.port, "/v1/cases", MEASURED)
+    await load(serving.port, "/v1/cases", cases)
     await until(lambda: _handled(conn), DRAINED_WITHIN_S)
-    return MEASURED / (perf_counter() - began) / 2
+    return cases / (perf_counter() - began) / 2
 
 
 async def _handled(conn: asyncpg.Connection) -> bool:
@@ -110,26 +113,24 @@ async def _handled(conn: asyncpg.Connection) -> bool:
 async def _kept_up(serving: Serving, conn: asyncpg.Connection, per_s: float, seconds: float) -> Samples:
     samples = Samples()
     began, ends = perf_counter(), perf_counter() + seconds
-    async with serving.client() as client, asyncio.TaskGroup() as group:
+    client = Client(Doors.at(serving.url, SERVICES), ADMIN_KEY)
+    async with client, asyncio.TaskGroup() as group:
         sampling = group.create_task(_sample(serving, conn, samples, began))
         while (now := perf_counter()) < ends:
             group.create_task(_live(client, samples, ends))
-            await asyncio.sleep(max(0.0, began + (samples.opened + samples.refused) / per_s - now))
+            await asyncio.sleep(max(0.0, began + samples.opened / per_s - now))
         sampling.cancel()
     return samples
 
 
-async def _live(client: httpx.AsyncClient, samples: Samples, ends: float) -> None:
+async def _live(client: Client, samples: Samples, ends: float) -> None:
     """Open a case and resolve it a little later, so that it ends and nothing heaps up that lives on."""
     samples.opened += 1
     try:
-        opened = await client.post("/v1/cases", json=opening(samples.opened, f"soak-{samples.opened}"))
-        if not opened.is_success:
-            samples.refused += 1
-            return
+        opened = await client.post("/v1/cases", opening(samples.opened, f"soak-{samples.opened}"))
         await asyncio.sleep(min(RESOLVED_AFTER_S, max(0.0, ends - perf_counter())))
-        await client.post(f"/v1/cases/{opened.json()['case_id']}:resolve", json={"code": "solved"})
-    except httpx.TransportError:
+        await client.post(f"/v1/cases/{opened.body['case_id']}:resolve", {"code": "solved"})
+    except CommandFailed:
         samples.refused += 1
 
 
