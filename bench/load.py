@@ -11,6 +11,7 @@ import json
 import secrets
 import sys
 from collections.abc import Iterator
+from functools import partial
 from time import perf_counter, time
 from typing import cast
 
@@ -80,7 +81,7 @@ async def main(port: int, path: str, count: int, connections: int, key: str) -> 
     began, began_at = perf_counter(), time()
     ends = [loop.create_future() for _ in range(connections)]
     for end in ends:
-        await loop.create_connection(lambda end=end: Connection(left, took_s, end), "127.0.0.1", port)
+        await loop.create_connection(partial(Connection, left, took_s, end), "127.0.0.1", port)
     await asyncio.gather(*ends)
     seconds = perf_counter() - began
     spread = {f"p{share:.0%}".rstrip("%"): percentile(took_s, share) for share in (0.5, 0.99)}

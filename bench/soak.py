@@ -142,6 +142,7 @@ async def _sample(serving: Serving, conn: asyncpg.Connection, samples: Samples, 
             "select (select count(*) from pg_stat_activity where datname = current_database()) as connections,"
             f" (select coalesce(extract(epoch from clock_timestamp() - min(at)), 0)::float8 from ({oldest}) o) as age_s"
         )
+        assert row is not None
         seen = (memory_mib(server), float(row["connections"]), max(0.0, row["age_s"]))
         samples.at_s.append(perf_counter() - began)
         for limit, value in zip(LIMITS, seen, strict=True):

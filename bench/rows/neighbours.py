@@ -171,7 +171,8 @@ def _their_cases(dsn: str) -> TheirCases:
         for _ in range(LONG - 1):
             theirs.queue(data, at)
         app.save(theirs)
-        return theirs.id
+        made: UUID = theirs.id
+        return made
 
     def append() -> object:
         return app.save(TheirCase(data, at))

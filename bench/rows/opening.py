@@ -42,10 +42,10 @@ async def _row(ground: Ground, engine: Engine, serving: Serving, who: str, cases
         measured = await load(serving.port, PATH, part)
         await until(lambda: _relayed(conn), DRAINED_WITHIN_S)
         p99_s.append(measured["p99"])
-        return part / (time() - measured["began_at"])
+        return float(part / (time() - measured["began_at"]))
 
     async def validated() -> float:
-        return part / (await load(serving.port, f"{PATH}/validated", part))["seconds"]
+        return float(part / (await load(serving.port, f"{PATH}/validated", part))["seconds"])
 
     conn = await asyncpg.connect(engine.dsn)
     try:
