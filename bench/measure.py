@@ -68,10 +68,9 @@ def percentile(values: Iterable[float], share: float) -> float:
 
 @dataclass
 class Watched:
-    """What processes took while they were watched. Memory is what is resident; PostgreSQL's processes share most of
+    """How much memory processes had while they were watched: what is resident; PostgreSQL's processes share most of
     theirs, so theirs is counted proportionally (PSS)."""
 
-    cpu_s: dict[str, float] = field(default_factory=dict)
     memory_mib: dict[str, float] = field(default_factory=dict)
     """The most that was seen."""
 
@@ -85,14 +84,12 @@ async def watching(processes: dict[str, int]) -> AsyncIterator[Watched]:
     """Watch processes (name → process number), each with its children."""
     watched = Watched()
     roots = {name: psutil.Process(pid) for name, pid in processes.items()}
-    before = {name: _cpu_s(root) for name, root in roots.items()}
     sampling = asyncio.create_task(_sample(watched, roots))
     try:
         yield watched
     finally:
         sampling.cancel()
         _look(watched, roots)
-        watched.cpu_s = {name: _cpu_s(root) - before[name] for name, root in roots.items()}
 
 
 async def _sample(watched: Watched, roots: dict[str, psutil.Process]) -> None:
@@ -120,14 +117,13 @@ def memory_mib(root: psutil.Process, shared: bool = False) -> float:
     return total / 2**20
 
 
-def _cpu_s(root: psutil.Process) -> float:
-    """Processor seconds of a process and of all its children, those that ended included."""
-    times = root.cpu_times()
-    total = times.user + times.system + times.children_user + times.children_system
-    for child in root.children(recursive=True):
+def cpu_s(root: psutil.Process) -> float:
+    """Processor seconds of a process and of all its family, those that ended included."""
+    total = 0.0
+    for process in (root, *root.children(recursive=True)):
         try:
-            own = child.cpu_times()
+            times = process.cpu_times()
         except psutil.NoSuchProcess:
             continue
-        total += own.user + own.system
-    return float(total)
+        total += times.user + times.system + times.children_user + times.children_system  # of those it waited for
+    return total

@@ -63,7 +63,7 @@ async def _appends_and_reads(engine: Engine, host: Host, events: int) -> AsyncIt
     theirs = await asyncio.to_thread(_their_cases, engine.dsn)
     committing = asyncio.create_task(host.store.run())
     try:
-        for writers, count in ((1, events // 20), (WRITERS, events // 2)):
+        for writers, count in ((1, events // 20), (WRITERS, events // 5)):
             yield await _append_row(host.store, theirs, writers, count, events)
         yield await _read_row(host.store, theirs, max(20, events // 100), events)
     finally:
