@@ -22,7 +22,7 @@ from bench.report import Row
 from bench.rows import figures, importing, latency, neighbours, opening, projecting
 from services.runtime.zones import only_the_wheel
 
-SIZES, QUICK, SMOKE = (10_000, 100_000, 1_000_000), (2_000, 10_000, 20_000), (300, 300, 300)
+SIZES, QUICK, SMOKE = (10_000, 100_000, 1_000_000), (2_000, 10_000, 20_000), (100, 100, 100)
 """Small, large, and largest where a row is said to stay flat."""
 
 Rows = Callable[[Ground], AsyncIterator[Row]]

@@ -14,7 +14,7 @@ from tests.commands.conftest import ROOT
 ROWS = ("POST /v1/cases", "log → view", "rebuild of case_facts", "import through REST", "any question to /v1/figures")
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 async def test_every_row_of_the_embedded_engine_is_measured(tmp_path: Path) -> None:
     page = tmp_path / "speed.md"
     process = await asyncio.create_subprocess_exec(
