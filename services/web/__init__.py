@@ -27,7 +27,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from events.errors import CasewalkError, Invalid, Unavailable
 from events.operations import Role
 from events.store import PASSING, Changed, Once
-from services.web.access import KEYS, OPEN, Key, Principal
+from services.web.access import OPEN, Key, Principal
 
 if TYPE_CHECKING:
     from services.runtime import Host
