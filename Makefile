@@ -40,11 +40,11 @@ schemas: setup ## Generates the JSON Schemas, the AsyncAPI document and docs/eve
 distributed: setup kafka ## Runs the story and the import on separate processes: a broker, PostgreSQL, five services and a second router.
 	@$(BIN)/python -m tests.distributed $(ARGS)
 
-bench: ## Measures speed as ratios, side by side in one run (not built yet).
-	@echo "The benchmarks are not built yet." >&2; exit 2
+bench: .venv-bench/.done kafka ## Measures speed as ratios, side by side in one run, under 45 minutes (ARGS="--quick" takes 3).
+	@.venv-bench/bin/python -m bench $(ARGS)
 
-soak: ## Runs for hours and looks for drift and leaks (not built yet).
-	@echo "The soak run is not built yet." >&2; exit 2
+soak: .venv-bench/.done ## Runs at half the measured rate for 30 minutes and looks for drift and leaks (ARGS="--minutes 2").
+	@.venv-bench/bin/python -m bench.soak $(ARGS)
 
 faults: setup $(if $(filter embedded,$(ENGINE)),,kafka) ## Kills, cuts and confuses everything under load, and counts what is lost (REPORT=docs/faults.md keeps the tables).
 	@CASEWALK_TEST_ENGINE=$(ENGINE) $(BIN)/python -m pytest tests/faults --faults $(if $(REPORT),--report $(REPORT)) $(ARGS)
@@ -64,6 +64,14 @@ kafka: deploy/kafka/lib/.done
 	@python=$$(deploy/setup.sh python); $$python -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The product's own dependencies, and beside them the libraries it is measured against.
+.venv-bench/.done: requirements.txt bench/requirements.txt pyproject.toml
+	@python=$$(deploy/setup.sh python); $$python -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		--requirement requirements.txt --requirement bench/requirements.txt
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 deploy/kafka/lib/.done: deploy/kafka/pom.xml

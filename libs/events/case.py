@@ -6,14 +6,14 @@ To add one: write the class with its wire type and its writer, add it to `CASE_E
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from events.event import Amount, CaseEvent, Label, Moment, Part, Recorded, Ref, Text
+from events.event import Amount, CaseEvent, Label, Moment, Part, Recorded, Ref, Text, replace
 from events.personal import Personal
 
 
@@ -637,7 +637,7 @@ def address(case_id: str) -> str:
     return f"case-{case_id}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Case:
     """Where a case stands, folded from every service's events in the order of `Recorded.key`."""
 

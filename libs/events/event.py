@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
 
@@ -83,5 +83,19 @@ class Recorded(Generic[E]):
     @property
     def key(self) -> Key:
         """The order of a fold over several sources: when it happened, the fact's own ordinal, when it was recorded."""
-        ordinal = getattr(self.data, "ordinal", 0)
+        ordinal = vars(self.data).get("ordinal", 0)  # pydantic makes an exception of every attribute that is not there
         return (self.occurred_at, ordinal, self.recorded_at, self.source, self.sequence)
+
+
+if TYPE_CHECKING:
+    from dataclasses import replace as replace
+else:
+
+    def replace(row, /, **changes):
+        """What `dataclasses.replace` does, for frozen rows with a `__dict__` and no `__post_init__`: a fold's hottest
+        step. That one sets every field through the class's `__init__`, this copies all of them at once."""
+        if not changes.keys() <= row.__dict__.keys():
+            raise TypeError(f"{type(row).__name__} has no {', '.join(sorted(changes.keys() - row.__dict__.keys()))}")
+        made = object.__new__(type(row))
+        made.__dict__.update(row.__dict__, **changes)
+        return made

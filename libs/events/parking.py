@@ -144,8 +144,11 @@ async def failed(conn: Connection, parked: Parked, error: str) -> None:
 async def ask(conn: Connection, position: int) -> int:
     """Ask that the case behind this parked record is tried again; answers how many records wait for it (0: unknown)."""
     status = await conn.execute(
-        "update parked p set asked = true from parked k where k.position = $1 and k.source is not null"
-        " and p.consumer = k.consumer and p.topic = k.topic and p.subject = k.subject",
+        # Locked in one order: who asks for the same case at the same moment waits, instead of dying in a deadlock.
+        "update parked p set asked = true from (select p.position from parked p join parked k"
+        " on p.consumer = k.consumer and p.topic = k.topic and p.subject = k.subject"
+        " where k.position = $1 and k.source is not null order by p.position for update of p) o"
+        " where p.position = o.position",
         position,
     )
     return int(status.rsplit(" ", 1)[1])

@@ -31,6 +31,17 @@ create table if not exists {privacy}.person (
 """`wrapped_key` is the person's key under the master key; none after an erasure. `lookup` finds a person by an
 external id without storing it: an HMAC under a key derived from the master key, dropped with the erasure."""
 
+_PERSON = """
+with known as (select person from person where lookup = $3),
+new as (
+    insert into person (person, wrapped_key, lookup)
+    select $1, $2, $3 from (select set_config('synchronous_commit', 'off', true)) as unflushed
+    where not exists (select from known)
+    on conflict (lookup) do nothing returning person
+)
+select person from known union all select person from new
+"""
+
 
 class Keyring:
     """The keys of the persons one service owns. `master_key` has 32 bytes and never reaches the database."""
@@ -104,18 +115,15 @@ class Keyring:
             return Redacted.NO_KEY
 
     async def person(self, conn: Connection, lookup: bytes, candidate: str) -> str:
-        """The person found by `lookup`, or `candidate` from now on; one person under any number of callers."""
+        """The person found by `lookup`, or `candidate` from now on; one person under any number of callers.
+
+        One round trip, in a transaction of its own that is not waited for until it is on the disk: whatever is then
+        said of the person is flushed after it in the same log, and only that is answered."""
+        assert not conn.is_in_transaction(), "the caller's own transaction would not be waited for either"
         while True:
-            found = await conn.fetchval("select person from person where lookup = $1", lookup)
-            if found is not None:
+            found = await conn.fetchval(_PERSON, candidate, self._new_key(candidate), lookup)
+            if found is not None:  # else another caller was faster, and whom that one inserted may be erased by now
                 return str(found)
-            # Nobody is inserted where another caller was faster; whom that one inserted may be erased by now.
-            await conn.execute(
-                "insert into person (person, wrapped_key, lookup) values ($1, $2, $3) on conflict (lookup) do nothing",
-                candidate,
-                self._new_key(candidate),
-                lookup,
-            )
 
     async def erase(self, conn: Connection, persons: list[str]) -> None:
         """Destroy the persons' keys and look-ups. For good: there is no way back. Doing it twice is doing it once."""

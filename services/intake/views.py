@@ -50,7 +50,7 @@ def fold_case(case: Case | None, event: Recorded[CaseEvent]) -> Case:
 
 CASES_VIEW = View(
     "cases",
-    2,
+    3,
     Case,
     (
         CaseOpened,

@@ -7,7 +7,7 @@ case moves is `_step`.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -52,7 +52,7 @@ from events.case import (
     UnitKind,
     evolve,
 )
-from events.event import CaseEvent, Recorded
+from events.event import CaseEvent, Recorded, replace
 
 FIRST_LINE = "1"
 """`CaseObserved.line` of a first-line unit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -15,7 +16,6 @@ from http import HTTPStatus
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-import sqlalchemy as sa
 import structlog
 from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -27,7 +27,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from events.errors import CasewalkError, Invalid, Unavailable
 from events.operations import Role
 from events.store import PASSING, Changed, Once
-from services.web.access import KEYS, OPEN, Key, Principal
+from services.web.access import OPEN, Key, Principal
 
 if TYPE_CHECKING:
     from services.runtime import Host
@@ -178,6 +178,8 @@ class Door:
     def __init__(self, host: Host) -> None:
         self.host = host
         self._known: dict[str, tuple[float, Key | None]] = {}
+        self._looking: dict[str, asyncio.Task[Key | None]] = {}
+        """One look-up per key at a time, however many callers show it."""
 
     def caller(self, *roles: Role, waits: bool = True) -> Any:
         """A dependency that yields the `Caller`: any of `roles`, and always an admin.
@@ -251,7 +253,17 @@ class Door:
         known_at, key = self._known.get(sha256, (-KEYS_KNOWN_FOR_S, None))
         if time.monotonic() - known_at < KEYS_KNOWN_FOR_S and key is not None:
             return key
-        row = await self.host.database.row(sa.select(KEYS.table).where(KEYS.table.c.sha256 == sha256))
+        looking = self._looking.get(sha256)
+        if looking is None:
+            looking = self._looking[sha256] = asyncio.create_task(self._look_up(sha256))
+            looking.add_done_callback(lambda _: self._looking.pop(sha256))
+        # Whoever comes meanwhile takes its word for a key, but not for there being none: that may be older than theirs.
+        return await asyncio.shield(looking) or await self._look_up(sha256)
+
+    async def _look_up(self, sha256: str) -> Key | None:
+        row = await self.host.database.readers.fetchrow(
+            "select key_id, role, sha256, holder, revoked from keys where sha256 = $1", sha256
+        )
         key = None
         if row is not None and hmac.compare_digest(row["sha256"], sha256):
             key = Key(row["key_id"], Role(row["role"]), row["sha256"], row["holder"], row["revoked"])

@@ -278,13 +278,27 @@ async def test_one_person_is_one_person_under_any_number_of_callers(intake: Data
     lookup = KEYRING.lookup("email", "4711")
 
     async def ask(candidate: str) -> str:
-        async with intake.writers.acquire() as conn, conn.transaction():
+        async with intake.writers.acquire() as conn:
             return await KEYRING.person(conn, lookup, candidate)
 
     persons = await asyncio.gather(*(ask(f"customer:{n}") for n in range(20)))
 
     assert len(set(persons)) == 1
     assert await intake.readers.fetchval("select count(*) from person") == 1
+
+
+async def test_finding_a_person_hurries_no_transaction_but_its_own(intake: Database) -> None:
+    """It is not waited for until it is on the disk; what is committed after it on the same connection is."""
+    async with intake.writers.acquire() as conn:
+        await KEYRING.person(conn, KEYRING.lookup("email", "4711"), "customer:1")
+
+        assert await conn.fetchval("show synchronous_commit") == "on"
+
+
+async def test_a_person_is_not_found_inside_a_transaction_that_must_be_on_the_disk(intake: Database) -> None:
+    async with intake.writers.acquire() as conn, conn.transaction():
+        with pytest.raises(AssertionError):
+            await KEYRING.person(conn, KEYRING.lookup("email", "4711"), "customer:1")
 
 
 async def test_a_person_has_one_key_under_any_number_of_writers(intake: Database) -> None:

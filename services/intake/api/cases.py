@@ -123,9 +123,7 @@ def case_id_of(order: OpenOrder, caller: Caller) -> str:
 async def customer_ref_of(host: Host, external_id: str) -> str:
     """The person this customer is here: the same one every time, until they are erased."""
     lookup = host.keyring.lookup("customer", external_id)
-    async with host.database.writers.acquire() as conn, conn.transaction():
-        # The case's own commit flushes this one before anybody is answered: one flush per case, not two.
-        await conn.execute("set local synchronous_commit to off")
+    async with host.database.writers.acquire() as conn:
         return await host.keyring.person(conn, lookup, str(uuid4()))
 
 

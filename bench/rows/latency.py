@@ -1,0 +1,154 @@
+"""Case opened → assigned and visible, on Kafka, while cases come in at a steady rate: what a customer's case waits for.
+
+Five services in one process, a real broker. A desk reads the topic as other systems do and accepts every offer at once.
+A case is visible when `case_facts` of metrics, which figures are made of, says which agent has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from time import perf_counter
+
+import asyncpg
+import httpx
+from aiokafka import AIOKafkaConsumer
+
+from bench.bodies import opening
+from bench.ground import KAFKA, Engine, Ground, Serving, until
+from bench.measure import percentile, watching
+from bench.report import Row
+from bench.serving import WHOLE
+from events.case import CaseAssigned, CaseOffered
+from events.event import CASES
+from services.__main__ import SERVICES
+
+CASES_PER_S = 100
+P50_MS, P99_MS = 50, 250
+AGENTS = 50
+WARM_UP = 100
+"""Cases that are not counted: pools and plans are made by them."""
+SETTLE_WITHIN_S = 120.0
+LOOK_S = 0.005
+
+
+class Desk:
+    """Opens cases at a steady rate, accepts what is offered, and notes when each case was seen to be assigned."""
+
+    def __init__(self, engine: Engine, client: httpx.AsyncClient) -> None:
+        self._engine, self._client = engine, client
+        self.opened: dict[str, float] = {}
+        self.on_the_log: dict[str, float] = {}
+        self.visible: dict[str, float] = {}
+        self._accepting: set[asyncio.Task[None]] = set()
+
+    async def open(self, cases: int, per_s: float) -> None:
+        """Open them when they are due, however long answers take."""
+        began = perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for n in range(cases):
+                due = began + n / per_s
+                if (wait_s := due - perf_counter()) > 0:
+                    await asyncio.sleep(wait_s)
+                group.create_task(self._open(n, due))
+
+    async def _open(self, n: int, due: float) -> None:
+        answer = await self._client.post("/v1/cases", json=opening(n, f"{self._engine.namespace}-{len(self.opened)}"))
+        answer.raise_for_status()
+        self.opened[answer.json()["case_id"]] = due  # a request that had to wait counts from when it was due
+
+    async def follow(self) -> None:
+        """Read the topic for ever."""
+        consumer = AIOKafkaConsumer(
+            self._engine.namespace + CASES, bootstrap_servers=self._engine.kafka, auto_offset_reset="earliest"
+        )
+        async with consumer:
+            async for record in consumer:
+                kind = dict(record.headers)["ce_type"].decode()
+                if kind == CaseOffered.TYPE:
+                    task = asyncio.create_task(self._accept(record.key.decode(), record.value))
+                    self._accepting.add(task)
+                    task.add_done_callback(self._accepting.discard)
+                elif kind == CaseAssigned.TYPE:
+                    self.on_the_log[record.key.decode()] = perf_counter()
+
+    async def _accept(self, case_id: str, value: bytes) -> None:
+        offer = CaseOffered.model_validate_json(value)
+        order = {"agent_id": offer.agent_id, "offer_id": offer.offer_id}
+        (await self._client.post(f"/v1/work/{case_id}:accept", json=order)).raise_for_status()
+
+    async def look(self) -> None:
+        """Look every 5 ms which of the cases the figures know an agent of, for ever."""
+        conn = await asyncpg.connect(self._engine.dsn)
+        try:
+            while True:
+                await asyncio.sleep(LOOK_S)
+                waiting = [case_id for case_id in self.on_the_log if case_id not in self.visible]
+                rows = await conn.fetch(
+                    "select case_id from metrics.case_facts where case_id = any($1) and cardinality(agents) > 0",
+                    waiting,
+                )
+                self.visible |= dict.fromkeys((row["case_id"] for row in rows), perf_counter())
+        finally:
+            await conn.close()
+
+
+async def measure(ground: Ground, sizes: list[int]) -> AsyncIterator[Row]:
+    """`sizes`: cases to open."""
+    if ground.broker is None:
+        return
+    for cases in sizes:
+        names = tuple(service.name for service in SERVICES)
+        async with ground.engine(KAFKA) as engine, ground.serving(engine, WHOLE, *names) as serving:
+            yield await _row(ground, engine, serving, cases)
+
+
+async def _row(ground: Ground, engine: Engine, serving: Serving, cases: int) -> Row:
+    async with serving.client() as client:
+        await _staff(client, cases + WARM_UP)
+        desk = Desk(engine, client)
+        watches = [asyncio.create_task(watch) for watch in (desk.follow(), desk.look())]
+        try:
+            await desk.open(WARM_UP, CASES_PER_S / 4)
+            await _all_visible(desk, WARM_UP)
+            warm = set(desk.opened)
+            async with watching(ground.pids(server=serving.pid)) as watched:
+                await desk.open(cases, CASES_PER_S)
+                await _all_visible(desk, WARM_UP + cases)
+        finally:
+            for watch in watches:
+                watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.gather(*watches)
+    counted = {case_id: at for case_id, at in desk.opened.items() if case_id not in warm}
+    logged = [(desk.on_the_log[case_id] - at) * 1000 for case_id, at in counted.items()]
+    visible = [(desk.visible[case_id] - at) * 1000 for case_id, at in counted.items()]
+    p50, p99 = percentile(visible, 0.5), percentile(visible, 0.99)
+    return Row(
+        f"case opened → assigned and visible, at {CASES_PER_S} cases/s",
+        f"{cases:,} cases",
+        engine.name,
+        f"p50 {p50:,.0f} ms, p99 {p99:,.0f} ms",
+        f"on the log: p50 {percentile(logged, 0.5):,.0f} ms, p99 {percentile(logged, 0.99):,.0f} ms",
+        "",
+        f"p50 ≤ {P50_MS} ms, p99 ≤ {P99_MS} ms",
+        p50 <= P50_MS and p99 <= P99_MS,
+        watched.memory,
+    )
+
+
+async def _all_visible(desk: Desk, cases: int) -> None:
+    async def visible() -> bool:
+        return len(desk.visible) >= cases
+
+    await until(visible, SETTLE_WITHIN_S)
+
+
+async def _staff(client: httpx.AsyncClient, cases: int) -> None:
+    """Agents who together can hold every case; nobody ends one here."""
+    for n in range(AGENTS):
+        order = {"name": f"Agent {n}", "unit_ids": ["general"], "capacity": min(1000, cases // AGENTS * 2 + 10)}
+        (await client.put(f"/v1/agents/agent-{n}", json=order)).raise_for_status()
+        presence = {"presence": "available"}
+        (await client.post(f"/v1/agents/agent-{n}:presence", json=presence)).raise_for_status()
