@@ -42,6 +42,10 @@ LEASE_S = 10.0
 """How long a lane stays a worker's after it last said that it lives, on the database's clock."""
 
 
+_OVER = "(until < clock_timestamp() or until > {until}::timestamptz + interval '1 minute')"
+"""A lease that ends later than any could was taken by a clock that has gone back since: whoever had it may be dead."""
+
+
 @dataclass(frozen=True, slots=True)
 class Position:
     next_offset: int
@@ -69,7 +73,7 @@ async def lease(conn: Connection, consumer: str, owner: str, lease_s: float = LE
             owner,
             until,
         )
-        await conn.execute("delete from worker where consumer = $1 and until < clock_timestamp()", consumer)
+        await conn.execute(f"delete from worker where consumer = $1 and {_OVER.format(until='$2')}", consumer, until)
         workers = await conn.fetchval("select count(*) from worker where consumer = $1", consumer)
         share = -(-len(LANES) // max(1, workers))
         await conn.execute(
@@ -82,7 +86,7 @@ async def lease(conn: Connection, consumer: str, owner: str, lease_s: float = LE
         )
         await conn.execute(
             "update lane l set owner = $2, until = $4 from (select topic, partition from lane"
-            " where consumer = $1 and (owner = $2 or until < clock_timestamp())"
+            f" where consumer = $1 and (owner = $2 or {_OVER.format(until='$4')})"
             " order by owner is distinct from $2, partition, topic limit $3 for update skip locked) m"
             " where l.consumer = $1 and l.topic = m.topic and l.partition = m.partition",
             consumer,

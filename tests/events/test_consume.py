@@ -287,6 +287,17 @@ async def test_a_fold_does_not_depend_on_the_order_of_arrival(intake: Host) -> N
             assert list((await row(intake, case_id))["types"]) == types
 
 
+async def test_a_dead_workers_lease_does_not_outlive_a_clock_that_goes_back(intake: Host) -> None:
+    """It was taken when the clock showed an hour later than now; nobody else's is that long."""
+    async with intake.database.writers.acquire() as conn:
+        await lanes.prepare(conn, "intake.picky")
+        assert len(await lanes.lease(conn, "intake.picky", "dead")) == len(LANES)
+        assert await lanes.lease(conn, "intake.picky", "heir") == {}
+        for table in ("lane", "worker"):
+            await conn.execute(f"update {table} set until = until + interval '1 hour' where owner = 'dead'")
+        assert len(await lanes.lease(conn, "intake.picky", "heir")) == len(LANES)
+
+
 async def test_a_worker_that_lost_its_lane_changes_nothing(intake: Host) -> None:
     """A zombie has fetched records; by the time it wants to take them, the lane is another's and further on."""
     case_id = str(uuid4())
