@@ -13,8 +13,11 @@ from typing import Any
 
 import httpx
 import pytest
+from jsonschema import Draft202012Validator
 
+from events.event import CASES as CASES_TOPIC
 from events.operations import Role
+from events.store import position
 from services.__main__ import SERVICES
 from services.limits import BODY_BYTES, IMPORT_BYTES
 from tests.casewalk import ADMIN_KEY
@@ -307,6 +310,42 @@ async def test_nothing_is_found_under_an_unknown_id(town: Town) -> None:
         assert answer.status_code == (422 if "{view}" in template else 404), (door, answer.text)
         assert refusal(answer) is None, door
     assert await town.events() == before
+
+
+async def test_a_parameter_that_a_door_does_not_know_is_refused(town: Town) -> None:
+    """`?markett=fr` must not list every market."""
+    before, steps = await town.events(), {step.door: step for step in STEPS}
+    for door in ROLES:
+        body = town.other(steps[door]) if door in steps else None
+        query = QUERIES.get(door, {}) | {"surprise": "1"}
+        answer = await town.admin.request(door.partition(" ")[0], path(door), params=query, json=body)
+        assert answer.status_code == 422, (door, answer.text)
+        assert refusal(answer) is None
+    assert await town.events() == before
+
+
+async def test_a_position_that_nobody_has_read_in_time_is_answered_503(town: Town) -> None:
+    after = position("intake", CASES_TOPIC, case("desk"), 10**6)
+    answer = await town.admin.get("/v1/figures", headers={"Casewalk-After": after})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert refusal(answer) is None
+
+
+def test_every_documented_example_fits_its_schema(town: Town) -> None:
+    """Of bodies that are sent and of answers; the first of each body is sent too, by the day in town."""
+    seen, wrong = 0, list[str]()
+    for operation in operations(town.document).values():
+        contents = [operation.get("requestBody", {}).get("content", {})]
+        contents += [answer.get("content", {}) for answer in operation["responses"].values()]
+        for media in (content["application/json"] for content in contents if "application/json" in content):
+            said = media["schema"]
+            named = town.document["components"]["schemas"].get(said.get("$ref", "").rpartition("/")[2], {})
+            validator = Draft202012Validator(said | {"components": town.document["components"]})
+            for example in (*said.get("examples", ()), *named.get("examples", ())):
+                seen += 1
+                wrong += [f"{said}: {error.message}" for error in validator.iter_errors(example)]
+    assert not wrong, "\n".join(wrong)
+    assert seen > len(STEPS)
 
 
 async def test_an_id_that_is_none_is_refused(town: Town) -> None:

@@ -73,7 +73,10 @@ def application(hosts: Sequence[Host]) -> FastAPI:
         version=version("casewalk"),
         description=_description(hosts),
         responses=PROBLEMS,
-        openapi_tags=[{"name": host.service.name, "description": host.service.sentence} for host in hosts],
+        openapi_tags=[
+            *({"name": host.service.name, "description": host.service.sentence} for host in hosts),
+            {"name": "operations", "description": "what every service has: health, schemas, views, parked cases"},
+        ],
     )
     app.state.hosts = {host.service.name: host for host in hosts}
     install_problems(app)

@@ -94,16 +94,35 @@ NDJSON: dict[int | str, dict[str, Any]] = {
 }
 
 
+def _place(text: str | None) -> int:
+    """The place in the queue that a cursor names. Raises Invalid."""
+    values = parse_cursor(text, 1)
+    if values is None:
+        return 0
+    if not (values[0].isascii() and values[0].isdigit() and len(values[0]) < 19):
+        raise Invalid("this cursor is not one of ours")
+    return int(values[0])
+
+
 def doors(host: Host) -> APIRouter:
     """The doors under /v1/ops/{service}."""
     door, name = Door(host), host.service.name
     router = APIRouter(prefix=f"/v1/ops/{name}", tags=["operations"])
 
     @router.get("/parked", summary=f"Cases that {name} could not take further", operation_id=f"{name}_parked")
-    async def parked(caller: Caller = door.caller(Role.LEAD), limit: Limit = 100) -> Parked:
+    async def parked(
+        request: Request,
+        response: Response,
+        caller: Caller = door.caller(Role.LEAD),
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> Parked:
         """What is parked, with the reason, the oldest first. A parked case holds back its own later records only."""
-        rows = await host.database.readers.fetch("select * from parked order by position limit $1", limit)
-        return Parked(items=[_parked(row) for row in rows])
+        rows = await host.database.readers.fetch(
+            "select * from parked where position > $1 order by position limit $2", _place(cursor), limit + 1
+        )
+        next_link(request, response, cursor_of(str(rows[limit - 1]["position"])) if len(rows) > limit else None)
+        return Parked(items=[_parked(row) for row in rows[:limit]])
 
     @router.post("/parked/{position}:retry", summary="Try a parked case again", operation_id=f"{name}_retry")
     async def retry(position: PositionId, caller: Caller = door.caller(Role.LEAD)) -> Asked:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 import structlog
 from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -217,6 +218,7 @@ class Door:
                 ),
             ] = None,
         ) -> Caller:
+            _refuse_unknown_parameters(request)
             route = f"{request.method} {request.url.path}"
             return Caller(principal, route, idempotency_key, _version(if_match), self.host.keyring.fingerprint)
 
@@ -280,6 +282,20 @@ _BEARER = HTTPBearer(
 
 def _version(if_match: str | None) -> int | None:
     return None if if_match is None or if_match == "*" else int(if_match.strip('"'))
+
+
+def _refuse_unknown_parameters(request: Request) -> None:
+    """A misspelt filter must not be ignored: it would answer everything. Raises Invalid."""
+    known = _parameters(request.scope["route"].dependant)
+    if not known.issuperset(request.query_params):
+        takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
+        raise Invalid(f"query: there is a parameter that this door does not know; {takes}")
+
+
+def _parameters(dependant: Dependant) -> frozenset[str]:
+    """The query parameters of a door and of all that it depends on."""
+    own = (parameter.alias for parameter in dependant.query_params)
+    return frozenset(own).union(*map(_parameters, dependant.dependencies))
 
 
 def written(response: Response, changed: Changed) -> None:

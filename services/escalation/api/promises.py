@@ -96,7 +96,12 @@ class PromiseOrder(Order):
 
 
 class PromiseAnswer(PromiseOrder):
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [{**_PROMISE, "promise_id": "standard", "version": 1, "calendar": "always@1"}],
+        },
+    )
 
     promise_id: str
     version: int

@@ -206,7 +206,8 @@ def add(router: APIRouter, door: Door) -> None:
         """Rows become one `casewalk.case.observed.v1` each, at their original times; nothing is routed or clocked.
 
         A row's identity is (profile, case, ordinal): sent again it is `known`, so that a broken import is simply
-        repeated. A row that cannot be taken is `refused` by itself. While live work needs the machine the answer is
+        repeated. A row that cannot be taken is `refused` by itself. There is no `Casewalk-Position`: a chunk is written
+        to as many streams as it has cases. While live work needs the machine the answer is
         429: send the same chunk again after `Retry-After`.
         """
         if request.headers.get("content-type", "").split(";")[0].strip().lower() != NDJSON:
