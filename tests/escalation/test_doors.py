@@ -61,7 +61,8 @@ def is_problem(answer: httpx.Response, status: int, why: str = "") -> None:
 
 async def test_what_is_built_in_is_published_at_the_first_start(doors: Casewalk) -> None:
     calendars = (await doors.admin.get("/v1/calendars")).json()["items"]
-    assert calendars == [{"calendar_id": "always", "version": 1, "name": "24×7", "always": True}]
+    always = {"calendar_id": "always", "version": 1, "name": "24×7", "always": True, "tz": None, "valid_from": None}
+    assert calendars == [always]
     (promise,) = (await doors.admin.get("/v1/promises")).json()["items"]
     assert (promise["promise_id"], promise["version"], promise["calendar"]) == ("standard", 1, "always@1")
     assert len(promise["targets"]) == 8
