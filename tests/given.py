@@ -61,6 +61,9 @@ _INTAKE: tuple[Event, ...] = (
     case.CaseResolved(episode=1, by="agent", code="solved"),
     case.CaseReopened(episode=2, reason="the parcel did not come"),
     case.CaseClosed(episode=1, reason="closed"),
+    case.CaseLinked(
+        relation="duplicate_of", case_id="0195571e-8a00-7000-8000-000000000002", reason="the customer wrote twice"
+    ),
     case.FeedbackReceived(episode=1, accepted=True, csat=4, nps=9),
     case.CaseObserved(
         import_id="import-1",
@@ -167,8 +170,10 @@ _ESCALATION_UNIT: tuple[Event, ...] = (
         warnings=(case.ClockWarning(percent=75, at=NOON),),
         tzdata="2026.6",
     ),
-    case.PromisesPinned(promises=("vip@2", "standard@1"), reason="the case came in"),
-    case.ClockPaused(clock=ClockKind.HANDLING, episode=1, turn=0, reason=Category.WAITING_CUSTOMER, due_at=None),
+    case.PromisesPinned(promises=("vip@2", "standard@1"), reason="the case came in", episode=1),
+    case.ClockPaused(
+        clock=ClockKind.HANDLING, episode=1, turn=0, reason=Category.WAITING_CUSTOMER, due_at=None, tzdata=None
+    ),
     case.ClockResumed(
         clock=ClockKind.HANDLING,
         episode=1,
@@ -177,6 +182,7 @@ _ESCALATION_UNIT: tuple[Event, ...] = (
         warnings=(case.ClockWarning(percent=90, at=NOON),),
         tzdata="2026.6",
         ignored_s=60,
+        ignored_since=NOON,
     ),
     case.ClockRetargeted(
         clock=ClockKind.RESOLUTION,
@@ -189,7 +195,7 @@ _ESCALATION_UNIT: tuple[Event, ...] = (
         warnings=(case.ClockWarning(percent=75, at=NOON),),
         tzdata="2026.6",
     ),
-    case.ClockCancelled(clock=ClockKind.NEXT_RESPONSE, episode=1, turn=2, reason="the case was closed"),
+    case.ClockCancelled(clock=ClockKind.NEXT_RESPONSE, episode=1, turn=2, reason="the case was closed", kept=None),
     case.ClockRestated(
         clock=ClockKind.NEXT_RESPONSE,
         episode=1,
@@ -202,12 +208,15 @@ _ESCALATION_UNIT: tuple[Event, ...] = (
             pauses=(case.ClockPause(since=NOON, until=AFTERNOON, reason=Category.WAITING_CUSTOMER),),
             ended_at=AFTERNOON,
             due_at=AFTERNOON,
+            tzdata="2026.6",
             elapsed_s=3600,
             kept=True,
         ),
     ),
-    case.ClockWarned(clock=ClockKind.RESOLUTION, episode=1, turn=0, percent=75, due_at=AFTERNOON),
-    case.ClockBreached(clock=ClockKind.RESOLUTION, episode=1, turn=0, promise="standard@1", due_at=AFTERNOON),
+    case.ClockWarned(clock=ClockKind.RESOLUTION, episode=1, turn=0, percent=75, due_at=AFTERNOON, tzdata="2026.6"),
+    case.ClockBreached(
+        clock=ClockKind.RESOLUTION, episode=1, turn=0, promise="standard@1", due_at=AFTERNOON, tzdata="2026.6"
+    ),
     case.ClockStopped(
         clock=ClockKind.FIRST_RESPONSE,
         episode=1,
@@ -217,6 +226,8 @@ _ESCALATION_UNIT: tuple[Event, ...] = (
         elapsed_s=412,
         kept=True,
         ignored_s=0,
+        ignored_since=None,
+        tzdata="2026.6",
     ),
     case.CaseEscalated(
         escalation_id=_ESCALATION,

@@ -166,6 +166,16 @@ class CaseClosed(CaseEvent, type="casewalk.case.closed.v1", writer="intake"):
     reason: Label = "closed"
 
 
+class CaseLinked(CaseEvent, type="casewalk.case.linked.v1", writer="intake"):
+    """Two cases are one; said about both. Each keeps its own contacts and clocks."""
+
+    relation: Literal["duplicate_of", "has_duplicate"]
+    """A duplicate is resolved as such if it is open; the other one goes on."""
+    case_id: Ref
+    """The other case."""
+    reason: Label
+
+
 class FeedbackReceived(CaseEvent, type="casewalk.case.feedback_received.v1", writer="intake"):
     """The customer answered the survey about episode `episode`."""
 
@@ -335,8 +345,10 @@ class PromisesPinned(CaseEvent, type="casewalk.case.promises_pinned.v1", writer=
     """The promise versions by which the case is judged from its beginning on, until others are pinned."""
 
     promises: tuple[Ref, ...]
-    """id@version, in the order in which they are asked whether they apply."""
+    """id@version, in the order in which they are asked whether they apply; none: nothing is promised."""
     reason: Label
+    episode: int = Field(default=1, ge=1)
+    """From which episode on; those before stay judged by what was pinned for them."""
 
 
 class ClockStarted(ClockEvent, type="casewalk.case.clock_started.v2", writer="escalation"):
@@ -363,6 +375,7 @@ class ClockPaused(ClockEvent, type="casewalk.case.clock_paused.v1", writer="esca
     reason: Category
     """Whom the case waits for."""
     due_at: Moment | None = None
+    tzdata: Ref | None = None
 
 
 class ClockResumed(ClockEvent, type="casewalk.case.clock_resumed.v1", writer="escalation"):
@@ -373,6 +386,8 @@ class ClockResumed(ClockEvent, type="casewalk.case.clock_resumed.v1", writer="es
     tzdata: Ref | None = None
     ignored_s: int = Field(default=0, ge=0)
     """Seconds of the pause after the customer had come in again."""
+    ignored_since: Moment | None = None
+    """When the customer came in during the pause, if at all."""
 
 
 class ClockRetargeted(ClockEvent, type="casewalk.case.clock_retargeted.v1", writer="escalation"):
@@ -391,6 +406,7 @@ class ClockWarned(ClockEvent, type="casewalk.case.clock_warned.v1", writer="esca
 
     percent: int = Field(ge=1, le=99)
     due_at: Moment
+    tzdata: Ref | None = None
 
 
 class ClockBreached(ClockEvent, type="casewalk.case.clock_breached.v1", writer="escalation"):
@@ -398,6 +414,7 @@ class ClockBreached(ClockEvent, type="casewalk.case.clock_breached.v1", writer="
 
     promise: Ref
     due_at: Moment
+    tzdata: Ref | None = None
 
 
 class ClockStopped(ClockEvent, type="casewalk.case.clock_stopped.v2", writer="escalation"):
@@ -410,18 +427,26 @@ class ClockStopped(ClockEvent, type="casewalk.case.clock_stopped.v2", writer="es
     """None where nothing was promised."""
     ignored_s: int = Field(default=0, ge=0)
     """Seconds of a pause that lasted until now after the customer had come in again."""
+    ignored_since: Moment | None = None
+    tzdata: Ref | None = None
 
 
 class ClockCancelled(ClockEvent, type="casewalk.case.clock_cancelled.v1", writer="escalation"):
-    """The clock lost its reason; it is no verdict."""
+    """The clock lost its reason."""
 
     reason: Label
+    kept: bool | None = None
+    """False where that was after its due time; else it is no verdict."""
 
 
 class ClockPause(Part):
     since: Moment
     until: Moment | None = None
     reason: Category
+    ignored_since: Moment | None = None
+    """When the customer came in during the pause, if at all."""
+    ignored_s: int = Field(default=0, ge=0)
+    """Seconds of the pause after that."""
 
 
 class ClockSpan(Part):
@@ -443,6 +468,8 @@ class ClockAccount(Part):
     ended_at: Moment | None = None
     cancelled: bool = False
     due_at: Moment | None = None
+    tzdata: Ref | None = None
+    """The version of the time zone data that `due_at` was computed with."""
     warnings: tuple[ClockWarning, ...] = ()
     elapsed_s: int | None = None
     """Once it ended."""
@@ -590,6 +617,7 @@ CASE_EVENTS: tuple[type[CaseEvent], ...] = (
     CaseResolved,
     CaseReopened,
     CaseClosed,
+    CaseLinked,
     FeedbackReceived,
     CaseObserved,
     CaseTakenOver,

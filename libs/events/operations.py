@@ -239,7 +239,7 @@ class Restate(StrEnum):
     FORWARD_ONLY = "forward_only"
     """Those that come in from now on."""
     RESTATE_OPEN = "restate_open"
-    """Those whose clocks run, too, from their beginning on."""
+    """Those that are open then, too: the episode they are in, from its beginning on."""
     RESTATE_ALL = "restate_all"
     """Every case there ever was."""
 

@@ -352,6 +352,17 @@ FIGURES: tuple[Figure, ...] = (
         "no resolved case here says which agents and lines had it",
     ),
     Figure(
+        "ignored_pauses",
+        "Ignored pauses",
+        "seconds",
+        "working time of handling clocks that was paused after the customer had come in again, over ended pauses",
+        "A clock that waits for a partner, or for nobody, while the customer asks: waiting that nobody may charge.",
+        "pause-abuse audit: pause time after a customer contact",
+        {"cases": count(_C.ignored_s > 0), "seconds": total(_C.ignored_s)},
+        count(_C.clock_episode > 0),
+        "no case here has clocks",
+    ),
+    Figure(
         "activities",
         "Activities",
         "activities",

@@ -24,6 +24,7 @@ from events.case import (
     CaseIssueLinked,
     CaseIssueMessage,
     CaseIssueResolved,
+    CaseLinked,
     CaseObserved,
     CaseOffered,
     CaseOpened,
@@ -34,9 +35,11 @@ from events.case import (
     CaseTakenOver,
     Category,
     ClockBreached,
+    ClockCancelled,
     ClockEvent,
     ClockKind,
     ClockRestated,
+    ClockResumed,
     ClockStarted,
     ClockStopped,
     EscalationReturned,
@@ -136,6 +139,8 @@ class CaseFacts:
     """The last episode with a resolution clock."""
     clock_kept: Verdict = Verdict.UNKNOWN
     """That clock's promise."""
+    ignored_s: int = 0
+    """Working time of the handling clock's pauses after the customer had come in again."""
     survey_episode: int = 0
     """The last episode with a survey answer."""
     survey_accepted: bool | None = None
@@ -195,7 +200,9 @@ def kind_of(facts: CaseFacts, data: CaseEvent) -> Kind:
             return Kind.OFFER
         case CaseDequeued() | CaseReranked():
             return Kind.OFFER
-        case CaseClassified() | CaseFlagged() | CaseIssueLinked() | CaseIssueMessage() | CaseIssueResolved():
+        case CaseClassified() | CaseFlagged() | CaseLinked():
+            return Kind.LABEL
+        case CaseIssueLinked() | CaseIssueMessage() | CaseIssueResolved():
             return Kind.LABEL
         case CaseReleased():
             # Released because the case has ended: that must not make its walk longer.
@@ -264,7 +271,12 @@ def _labelled(facts: CaseFacts, event: Recorded[CaseEvent]) -> CaseFacts:
 def _clock(facts: CaseFacts, data: CaseEvent) -> CaseFacts:
     """A stopped clock says whether its promise was kept; a breached one says no until it is stopped, and a restated one
     whatever is true by then."""
+    facts = replace(facts, ignored_s=facts.ignored_s + _ignored_s(data))
     match data:
+        case ClockCancelled(clock=ClockKind.RESOLUTION) if data.episode >= facts.clock_episode:
+            return replace(facts, clock_episode=data.episode, clock_kept=Verdict.of(data.kept))
+        case ClockCancelled(clock=ClockKind.FIRST_RESPONSE):
+            return replace(facts, response_kept=Verdict.of(data.kept))
         case ClockRestated(clock=ClockKind.FIRST_RESPONSE):
             return replace(facts, response_kept=Verdict.of(data.after.kept))
         case ClockRestated(clock=ClockKind.RESOLUTION) if data.episode >= facts.clock_episode:
@@ -282,6 +294,18 @@ def _clock(facts: CaseFacts, data: CaseEvent) -> CaseFacts:
             return facts if stopped else replace(facts, clock_episode=data.episode, clock_kept=Verdict.NO)
         case _:
             return facts
+
+
+def _ignored_s(data: CaseEvent) -> int:
+    """What the event adds to it: a pause counts when it ends, and is counted anew where the clock is told anew."""
+    match data:
+        case ClockResumed(clock=ClockKind.HANDLING) | ClockStopped(clock=ClockKind.HANDLING):
+            return data.ignored_s
+        case ClockRestated(clock=ClockKind.HANDLING):
+            before = () if data.before is None else data.before.pauses
+            return sum(p.ignored_s for p in data.after.pauses) - sum(p.ignored_s for p in before)
+        case _:
+            return 0
 
 
 def _survey(facts: CaseFacts, data: FeedbackReceived) -> CaseFacts:

@@ -166,6 +166,9 @@ def what_happened(data: CaseEvent) -> str:
             return f"reopened, episode {data.episode} begins"
         case case.CaseClosed():
             return "closed"
+        case case.CaseLinked():
+            duplicate = data.relation == "duplicate_of"
+            return f"a duplicate of case {data.case_id}" if duplicate else f"case {data.case_id} is a duplicate of it"
         case case.FeedbackReceived():
             return _answered(data)
         case case.PromisesPinned():

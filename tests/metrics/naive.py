@@ -121,6 +121,7 @@ def _times(walks: list[CaseFacts], placed: list[CaseFacts]) -> dict[str, Answer]
 
 def _ends(walks: list[CaseFacts], resolved: list[CaseFacts]) -> dict[str, Answer]:
     again = len([1 for case in walks if case.reopened])
+    clocked = len([1 for case in walks if case.clock_episode])
     raised, returned = sum(case.escalations for case in walks), sum(case.escalations_returned for case in walks)
     return {
         "resolved_cases": {"value": len(resolved), "n": len(walks)},
@@ -136,6 +137,11 @@ def _ends(walks: list[CaseFacts], resolved: list[CaseFacts]) -> dict[str, Answer
             "escalations": returned if raised else None,
             "percent": percent(returned, raised),
             "n": raised,
+        },
+        "ignored_pauses": {
+            "cases": len([1 for case in walks if case.ignored_s]) if clocked else None,
+            "seconds": sum(case.ignored_s for case in walks) if clocked else None,
+            "n": clocked,
         },
         "first_line_alone": _share([case.first_line for case in walks]),
     }

@@ -28,7 +28,10 @@ from events.case import (
     CaseTransferred,
     Category,
     ClockBreached,
+    ClockCancelled,
     ClockKind,
+    ClockRestated,
+    ClockResumed,
     ClockStarted,
     ClockStopped,
     EscalationReturned,
@@ -127,6 +130,32 @@ def test_returned_escalations_are_counted() -> None:
     twice = (an(CaseEscalated), an(EscalationReturned), an(CaseEscalated, escalation_id="another"))
 
     assert (facts(OPENED, *twice).escalations, facts(OPENED, *twice).escalations_returned) == (2, 1)
+
+
+def test_pauses_that_ignored_the_customer_are_counted_when_they_end_and_anew_when_they_are_told_anew() -> None:
+    resumed = an(ClockResumed, clock=ClockKind.HANDLING, ignored_s=60)
+    stopped = an(ClockStopped, clock=ClockKind.HANDLING, ignored_s=30)
+    pause = {"since": START, "until": after(hours=1), "reason": "waiting_partner"}
+    account = {"started_at": START, "spans": [{"since": START}]}
+    restated = an(
+        ClockRestated,
+        clock=ClockKind.HANDLING,
+        before=account | {"pauses": [pause | {"ignored_s": 60}, pause | {"ignored_s": 30}]},
+        after=account | {"pauses": [pause | {"ignored_s": 600}]},
+    )
+
+    assert facts(OPENED, resumed, an(ClockResumed, clock=ClockKind.REQUESTER_WAIT, ignored_s=60)).ignored_s == 60
+    assert facts(OPENED, resumed, stopped).ignored_s == 90
+    assert facts(OPENED, resumed, stopped, restated).ignored_s == 600
+
+
+def test_a_cancelled_clock_says_no_where_it_was_late_and_nothing_else() -> None:
+    started = an(ClockStarted, clock=ClockKind.RESOLUTION)
+    late, void = (an(ClockCancelled, clock=ClockKind.RESOLUTION, turn=0, kept=kept) for kept in (False, None))
+    breached = an(ClockBreached, clock=ClockKind.RESOLUTION)
+
+    assert facts(OPENED, started, breached, late).in_time is NO
+    assert facts(OPENED, started, breached, void).in_time is UNKNOWN
 
 
 def test_a_release_of_an_open_case_is_a_step() -> None:

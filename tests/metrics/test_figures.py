@@ -58,6 +58,8 @@ def random_facts(chance: random.Random, number: int) -> CaseFacts:
         in_time=chance.choice(list(Verdict)),
         accepted=chance.choice(list(Verdict)),
         solved_alone=chance.choice(list(Verdict)),
+        clock_episode=chance.choice([0, 1, 1]),
+        ignored_s=chance.choice([0, 0, 60, 3600]),
         escalated=chance.choice(list(Verdict)),
         escalations=(escalations := chance.choice([0, 0, 1, 3])),
         escalations_returned=chance.randrange(escalations + 1),

@@ -14,6 +14,7 @@ from events.case import (
     CaseClassified,
     CaseEscalated,
     CaseFlagged,
+    CaseLinked,
     CaseObserved,
     CaseOffered,
     CaseOpened,
@@ -136,6 +137,15 @@ def test_how_a_case_was_seen_and_what_was_noticed_stand_beside_its_walk() -> Non
         (Kind.LABEL, "seen otherwise: priority urgent, tier gold, journey return", "the customer called again"),
         (Kind.OFFER, "ranked anew: priority urgent, journey return", None),
         (Kind.LABEL, "flagged: regulator", "the customer names the ombudsman"),
+    ]
+
+
+def test_two_cases_that_are_one_say_so_in_both_walks() -> None:
+    told = walked(an(CaseOpened), an(CaseLinked), an(CaseLinked, relation="has_duplicate", case_id="twin"))
+
+    assert [(line.kind, line.what, line.why) for line in told.lines[1:]] == [
+        (Kind.LABEL, "a duplicate of case 0195571e-8a00-7000-8000-000000000002", "the customer wrote twice"),
+        (Kind.LABEL, "case twin is a duplicate of it", "the customer wrote twice"),
     ]
 
 
