@@ -35,6 +35,7 @@ ROLES: Final[dict[str, frozenset[Role]]] = {
         "POST /v1/cases/{case_id}:close": {_A, _L},
         "POST /v1/cases/{case_id}:classify": {_C, _A, _L},
         "POST /v1/cases/{case_id}:flag": {_C, _A, _L},
+        "POST /v1/cases/{case_id}:link": {_A, _L},
         "POST /v1/cases/{case_id}/feedback": {_C},
         "POST /v1/imports": {_C, _L},
         "POST /v1/keys": set(),

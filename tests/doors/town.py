@@ -75,6 +75,7 @@ class Step:
 OPENED: tuple[dict[str, Any], ...] = (
     *(contact(name) for name in ("desk", "offered", "declined", "moved", "released", "waiting", "held", "snowed")),
     *(contact(name) for name in ("solved", "judged", "again", "ended", "asked", "unasked", "owned", "brought", "back")),
+    contact("twin"),
     *(contact(name, market="dk") for name in ("taken", "returned", "done", "there")),
 )
 """Cases that are opened before the steps: those of `de` are offered to Ana, those of `dk` lie with Nordfix."""
@@ -218,6 +219,14 @@ CASES: tuple[Step, ...] = (
         {"case_id": case("solved")},
         {},
         {"flag": "legal"},
+    ),
+    Step(
+        "POST /v1/cases/{case_id}:link",
+        {"case_id": case("twin")},
+        {"case_id": case("desk")},
+        {"reason": "another"},
+        {"case_id": case("solved")},
+        ("case_id",),
     ),
     Step(
         "POST /v1/cases/{case_id}/feedback",

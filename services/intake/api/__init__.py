@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from services.intake.api import cases, contacts, customers, feed, imports, keys, labels
+from services.intake.api import cases, contacts, customers, feed, imports, keys, labels, links
 from services.runtime import Host
 from services.web import Door
 
@@ -11,6 +11,6 @@ def doors(host: Host) -> APIRouter:
     """The routes of `/v1/cases`, `/v1/imports`, `/v1/keys`, `/v1/customers` and `/v1/events`."""
     router = APIRouter(tags=["intake"])
     door = Door(host)
-    for room in (cases, contacts, labels, imports, keys, customers, feed):
+    for room in (cases, contacts, labels, links, imports, keys, customers, feed):
         room.add(router, door)
     return router

@@ -18,6 +18,7 @@ from events.case import (
     CaseClassified,
     CaseClosed,
     CaseFlagged,
+    CaseLinked,
     CaseObserved,
     CaseOpened,
     CaseReopened,
@@ -65,6 +66,8 @@ class Life:
     resolved: frozenset[int] = frozenset()
     """The episodes that came to a resolution."""
     answers: tuple[FeedbackReceived, ...] = ()
+    duplicate_of: str | None = None
+    """The case that goes on in its place."""
     messages: frozenset[str] = frozenset()
     ordinals: frozenset[int] = frozenset()
     """The rows of the other system's history that are known."""
@@ -114,9 +117,12 @@ def evolve(life: Life, event: Recorded[CaseEvent]) -> Life:
         case CaseResolved() as resolved:
             return replace(life, moved_at=at, code=resolved.code, resolved=life.resolved | {resolved.episode})
         case CaseReopened() as reopened:
-            return replace(life, moved_at=at, began_at=at, code=None, reopened_for=reopened.reason, flags=frozenset())
+            life = replace(life, moved_at=at, began_at=at, code=None, flags=frozenset())
+            return replace(life, reopened_for=reopened.reason, duplicate_of=None)
         case CaseClosed():
             return replace(life, moved_at=at)
+        case CaseLinked(relation="duplicate_of", case_id=survivor):
+            return replace(life, duplicate_of=survivor)
         case FeedbackReceived() as answer:
             return replace(life, answers=(*life.answers, answer))
         case _:
