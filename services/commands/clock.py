@@ -62,14 +62,15 @@ def _clock(one: dict[str, Any]) -> Iterator[RenderableType]:
     yield Text()
     yield Text.assemble(
         (name, "bold"), f" ({', '.join(which)})" if which else "", f": {one['state']}", ", " if verdict else "",
-        (verdict, colour), f"; {duration(one['elapsed_s'])} used{_left(one)}{_warned(one)}",
+        (verdict, colour), f"; {duration(one['elapsed_s'])} used{_left(one)}{_warned(one)}{_ignored(one)}",
     )  # fmt: skip
     table = Table("from", "to", "", "why", "by", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for segment in one["segments"]:
         by = " on ".join(filter(None, (segment["promise"], segment["calendar"]))) or "all time"
         counted = "counted" if segment["counted"] else "not counted"
         spent = duration(segment["seconds"])
-        table.add_row(_at(segment["since"]), _at(segment["until"]), f"{spent} {counted}", segment["why"], by)
+        why = segment["why"] if segment["pieces"] == 1 else f"{segment['why']}, {segment['pieces']} times"
+        table.add_row(_at(segment["since"]), _at(segment["until"]), f"{spent} {counted}", why, by)
     yield table
 
 
@@ -79,11 +80,17 @@ def _left(one: dict[str, Any]) -> str:
     of = f" of {duration(one['target_s'])}"
     if one["due_at"] is not None:
         return f"{of}, due {_at(one['due_at'])}"
+    if one["state"] == "no_working_time":
+        return f"{of}, never due: {one['calendar']} has too little working time"
     return f"{of}, {duration(one['remaining_s'])} left when it goes on"
 
 
 def _warned(one: dict[str, Any]) -> str:
     return f"; warned at {', '.join(map(str, one['warned']))} %" if one["warned"] else ""
+
+
+def _ignored(one: dict[str, Any]) -> str:
+    return f"; {duration(one['ignored_s'])} paused after the customer had come in again" if one["ignored_s"] else ""
 
 
 def _at(text: str) -> str:

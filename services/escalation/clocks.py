@@ -8,7 +8,7 @@ what held from when on, when it was paused and when it ended; everything else is
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
@@ -38,6 +38,8 @@ class ClockState(StrEnum):
     PAUSED = "paused"
     BREACHED = "breached"
     """Not stopped yet, and the due time has passed."""
+    NO_WORKING_TIME = "no_working_time"
+    """It is never due: its calendar has less working time than was promised within 10 years."""
     STOPPED = "stopped"
     CANCELLED = "cancelled"
 
@@ -49,6 +51,17 @@ class Promise:
     ref: str
     """id@version."""
     content: PromisePublished
+    published_at: datetime | None = field(default=None, compare=False)
+    """None where it is not published yet."""
+
+
+Pins = tuple[tuple[int, tuple[str, ...]], ...]
+"""(from this episode on, id@version of what it is judged by), rising; none: nothing was pinned yet."""
+
+
+def pinned(pins: Pins, episode: int, refs: tuple[str, ...]) -> Pins:
+    """With these pinned from that episode on."""
+    return (*(pin for pin in pins if pin[0] < episode), (episode, refs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +82,10 @@ class Pause:
     until: datetime | None
     """None while it lasts."""
     reason: Category
+    ignored_since: datetime | None = None
+    """When the customer came in during the pause, as far as it has ended."""
+    ignored_s: int = 0
+    """Whole seconds of working time after that."""
 
 
 Key = tuple[ClockKind, int, int]
@@ -90,6 +107,8 @@ class Clock:
     cancelled: bool = False
     due_at: datetime | None = None
     """None where nothing is promised, or while a pause lasts that began before it."""
+    tzdata: str | None = None
+    """The version of the time zone data that the due time was computed with."""
     warnings: tuple[ClockWarning, ...] = ()
     """Those not said yet."""
     fires: bool = True
@@ -118,10 +137,6 @@ class Clock:
         return self.ended_at is None
 
     @property
-    def stopped_at(self) -> datetime | None:
-        return self.ended_at
-
-    @property
     def paused(self) -> bool:
         return self.running and bool(self.pauses) and self.pauses[-1].until is None
 
@@ -131,7 +146,10 @@ class Clock:
             return ClockState.CANCELLED if self.cancelled else ClockState.STOPPED
         if self.breached_at is not None:
             return ClockState.BREACHED
-        return ClockState.PAUSED if self.paused else ClockState.RUNNING
+        if self.paused:
+            return ClockState.PAUSED
+        never = self.span.target_s is not None and self.due_at is None
+        return ClockState.NO_WORKING_TIME if never else ClockState.RUNNING
 
     @property
     def verdict(self) -> bool | None:
@@ -182,11 +200,12 @@ class Times:
     def owing(self, clock: Clock, percents: Sequence[int]) -> Clock:
         """The clock with its due time and the warnings that are still to come."""
         if clock.span.target_s is None:
-            return replace(clock, due_at=None, warnings=())
+            return replace(clock, due_at=None, tzdata=None, warnings=())
         target = timedelta(seconds=clock.span.target_s)
         moments = [(p, self.reached(clock, target * p / 100)) for p in percents if p not in clock.warned]
         warnings = tuple(ClockWarning(percent=p, at=at) for p, at in moments if at is not None)
-        return replace(clock, due_at=self.reached(clock, target), warnings=warnings)
+        due_at = self.reached(clock, target)
+        return replace(clock, due_at=due_at, tzdata=self.tzdata if due_at else None, warnings=warnings)
 
     def elapsed_s(self, clock: Clock, at: datetime) -> int:
         """Whole seconds used."""
@@ -197,13 +216,18 @@ class Times:
         target = clock.span.target_s
         return None if target is None else max(0, target - self.elapsed_s(clock, at))
 
-    def ignored_s(self, clock: Clock, pause: Pause, contacts: Sequence[datetime], until: datetime) -> int:
-        """Whole seconds of working time in the pause after the customer came in again."""
-        since = min((at for at in contacts if pause.since <= at < until), default=None)
-        if since is None:
-            return 0
+    def ignoring(self, clock: Clock, contacts: Sequence[datetime]) -> Clock:
+        """The clock with what its pauses, those that have ended, ignored of the customer's coming in."""
+        return replace(clock, pauses=tuple(self._ignoring(clock, pause, contacts) for pause in clock.pauses))
+
+    def _ignoring(self, clock: Clock, pause: Pause, contacts: Sequence[datetime]) -> Pause:
+        until = pause.until
+        since = None if until is None else min((at for at in contacts if pause.since <= at < until), default=None)
+        if until is None or since is None:
+            return pause
         whole = replace(clock, pauses=tuple(p for p in clock.pauses if p.since < pause.since), ended_at=None)
-        return (self.elapsed(whole, until) - self.elapsed(whole, since)) // SECOND
+        used = (self.elapsed(whole, until) - self.elapsed(whole, since)) // SECOND
+        return replace(pause, ignored_since=since, ignored_s=used)
 
 
 def percents_of(promise: PromisePublished) -> tuple[int, ...]:
@@ -228,10 +252,11 @@ def account(clock: Clock) -> ClockAccount:
         spans=tuple(
             ClockSpan(since=s.since, promise=s.promise, calendar=s.calendar, target_s=s.target_s) for s in clock.spans
         ),
-        pauses=tuple(ClockPause(since=p.since, until=p.until, reason=p.reason) for p in clock.pauses),
+        pauses=tuple(ClockPause(**{name: getattr(p, name) for name in ClockPause.model_fields}) for p in clock.pauses),
         ended_at=clock.ended_at,
         cancelled=clock.cancelled,
         due_at=clock.due_at,
+        tzdata=clock.tzdata,
         warnings=clock.warnings,
         elapsed_s=clock.elapsed_s,
         kept=clock.verdict,
@@ -248,11 +273,12 @@ def restored(clock: Clock | None, key: Key, told: ClockAccount) -> Clock:
         turn,
         told.started_at.astimezone(UTC),
         tuple(Span(s.since.astimezone(UTC), s.promise, s.calendar, s.target_s) for s in told.spans),
-        tuple(Pause(p.since, p.until, p.reason) for p in told.pauses),
+        tuple(Pause(p.since, p.until, p.reason, p.ignored_since, p.ignored_s) for p in told.pauses),
         told.owner,
         told.ended_at,
         told.cancelled,
         told.due_at,
+        told.tzdata,
         told.warnings,
         fires=told.fires,
         warned=clock.warned if clock is not None else frozenset(),

@@ -1,10 +1,14 @@
 """Escalation, as data. Hears what intake says about a case, and its own breaches; says clocks and escalations."""
 
+from collections.abc import Sequence
+
 from events.case import ClockKind, Priority
+from events.database import Connection
 from events.operations import CalendarPublished, LadderPublished, PromisePublished, PromiseTarget
 from services.escalation import api, react, restating, views
 from services.escalation.decide.configuration import CALENDAR, LADDER, PROMISE
 from services.escalation.react.notices import deliver
+from services.escalation.views import clocks
 from services.runtime import BuiltIn, Service
 
 _MINUTE_S, _HOUR_S = 60, 3600
@@ -40,6 +44,14 @@ STANDARD_PROMISE = PromisePublished(
 
 STANDARD_LADDER = LadderPublished(version=1, unit_id="escalation", on_breach=(ClockKind.RESOLUTION,))
 
+
+async def warnings(conn: Connection) -> Sequence[str]:
+    """Calendars by which running clocks are never due."""
+    found = await clocks.unreachable(conn)
+    mend = "publish a version with more of it, and the promises on it again with restate"
+    return [f"clocks never due for want of working time in calendar {ref}: {n}; {mend}" for ref, n in found.items()]
+
+
 SERVICE = Service(
     name="escalation",
     sentence="promises times, runs the clocks, and gives a breached case to a unit that owns it",
@@ -52,6 +64,7 @@ SERVICE = Service(
     duties=(restating.restate,),
     notifiers=react.NOTIFIERS,
     deliver=deliver,
+    warnings=warnings,
     built_in=(
         BuiltIn(CALENDAR("calendar:always"), ALWAYS),
         BuiltIn(PROMISE("promise:standard"), STANDARD_PROMISE),

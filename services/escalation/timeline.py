@@ -23,8 +23,10 @@ from events.case import (
     CaseTakenOver,
     Category,
     ClockKind,
+    EscalationReturned,
     MessageReceived,
     MessageSent,
+    PartnerReturned,
     UnitKind,
     evolve,
 )
@@ -36,7 +38,8 @@ from services.escalation.decide.promises import applies, pauses_of, target_of
 WAITING = (Category.WAITING_CUSTOMER, Category.WAITING_PARTNER, Category.WAITING_INTERNAL)
 
 RECENT = timedelta(hours=1)
-"""A pause for the customer needs a public message of ours that is no older: else nobody asked the customer anything."""
+"""A pause for the customer needs a public message by a person of ours that is no older: else nobody asked the customer
+anything, and a machine that acknowledges asks nothing."""
 
 EPISODE_CLOCKS = (ClockKind.HANDLING, ClockKind.REQUESTER_WAIT, ClockKind.RESOLUTION)
 
@@ -46,8 +49,8 @@ class Timeline:
     """The sweep over one case's facts; `clocks` is what has come of them so far."""
 
     case: Case
-    promises: Sequence[Promise]
-    """In the order in which they are asked whether they apply."""
+    promises: Sequence[tuple[int, Sequence[Promise]]]
+    """From which episode on, rising, and in the order in which they are asked whether they apply."""
     clocks: dict[Key, Clock] = field(default_factory=dict)
     contacts: list[datetime] = field(default_factory=list)
     """When the customer came in."""
@@ -75,10 +78,8 @@ class Timeline:
                     self._start(kind, at)
             case MessageReceived():
                 self._heard(at, had_ended)
-            case MessageSent(visibility="public"):
-                self.last_public_at = at
-                if not data.automatic:
-                    self._answered(at, had_ended)
+            case MessageSent(visibility="public", automatic=False):
+                self._answered(at, had_ended)
             case CaseQueued():
                 partner = data.unit_kind is UnitKind.PARTNER
                 self._own(data.unit_id, PromiseKind.PARTNER if partner else PromiseKind.INTERNAL, at)
@@ -86,6 +87,10 @@ class Timeline:
                 self._own(data.partner_id, PromiseKind.PARTNER, at)
             case CaseEscalated():
                 self._own(data.unit_id, PromiseKind.INTERNAL, at)
+            case PartnerReturned():
+                self._disown(data.partner_id, at)
+            case EscalationReturned():
+                self._disown(data.unit_id, at)
             case CaseResolved():
                 self._stop(at, *(clock.kind for clock in self._running() if clock.episode <= data.episode))
                 self.unanswered_since = None
@@ -102,7 +107,7 @@ class Timeline:
             self._start(ClockKind.NEXT_RESPONSE, at)
 
     def _answered(self, at: datetime, had_ended: bool) -> None:
-        self.unanswered_since = None
+        self.unanswered_since, self.last_public_at = None, at
         self._stop(at, ClockKind.FIRST_RESPONSE, ClockKind.NEXT_RESPONSE, ClockKind.PERIODIC_UPDATE)
         if not had_ended:
             self._start(ClockKind.PERIODIC_UPDATE, at)
@@ -120,6 +125,12 @@ class Timeline:
         self._stop(at, ClockKind.OWNERSHIP)
         self.owner_kind = kind
         self._start(ClockKind.OWNERSHIP, at, owner)
+
+    def _disown(self, owner: str | None, at: datetime) -> None:
+        """Whoever gave the case back has it no longer; nobody has until it is queued again."""
+        running = self._one(ClockKind.OWNERSHIP)
+        if running is not None and running.owner == owner:
+            self._stop(at, ClockKind.OWNERSHIP)
 
     def _start(self, kind: ClockKind, at: datetime, owner: str | None = None) -> None:
         if not self.case.live or self._one(kind) is not None:
@@ -153,7 +164,7 @@ class Timeline:
         asked = self.last_public_at is not None and at - self.last_public_at <= RECENT
         for clock in self._running():
             last = clock.pauses[-1] if clock.paused else None
-            wanted = reason if reason in self._pauses(clock.kind) else None
+            wanted = reason if reason in self._pauses(clock) else None
             if last is not None and last.reason is not wanted:
                 clock = _resumed(clock, at)
                 self._put(clock)
@@ -163,7 +174,7 @@ class Timeline:
 
     def _target(self, at: datetime) -> None:
         for clock in self._running():
-            promise = self._promise(clock.kind)
+            promise = self._promise(clock)
             span = Span(at)
             if promise is not None and (target_s := target_of(promise.content, clock.kind, self.case)) is not None:
                 span = Span(at, promise.ref, promise.content.calendar, target_s)
@@ -172,14 +183,15 @@ class Timeline:
             elif replace(span, since=clock.span.since) != clock.span:
                 self._put(replace(clock, spans=(*clock.spans, span)))
 
-    def _promise(self, kind: ClockKind) -> Promise | None:
+    def _promise(self, clock: Clock) -> Promise | None:
         """The first promise that is about such clocks and applies to the case as it is."""
-        about = self.owner_kind if kind is ClockKind.OWNERSHIP else PromiseKind.CUSTOMER
-        return next((p for p in self.promises if p.content.kind is about and applies(p.content, self.case)), None)
+        about = self.owner_kind if clock.kind is ClockKind.OWNERSHIP else PromiseKind.CUSTOMER
+        pinned: Sequence[Promise] = next((of for since, of in reversed(self.promises) if since <= clock.episode), ())
+        return next((p for p in pinned if p.content.kind is about and applies(p.content, self.case)), None)
 
-    def _pauses(self, kind: ClockKind) -> tuple[Category, ...]:
-        promise = self._promise(kind)
-        return pauses_of(None if promise is None else promise.content, kind, self.case)
+    def _pauses(self, clock: Clock) -> tuple[Category, ...]:
+        promise = self._promise(clock)
+        return pauses_of(None if promise is None else promise.content, clock.kind, self.case)
 
 
 def _resumed(clock: Clock, at: datetime) -> Clock:
@@ -193,7 +205,9 @@ def _ended(clock: Clock, at: datetime) -> Clock:
     return replace(_resumed(clock, at) if clock.paused else clock, ended_at=at)
 
 
-def timeline(case_id: str, facts: Sequence[Recorded[CaseEvent]], promises: Sequence[Promise]) -> Timeline:
+def timeline(
+    case_id: str, facts: Sequence[Recorded[CaseEvent]], promises: Sequence[tuple[int, Sequence[Promise]]]
+) -> Timeline:
     """The sweep over all facts, in the order of `Recorded.key`."""
     sweep = Timeline(Case(case_id), promises)
     for event in facts:

@@ -120,6 +120,7 @@ def _common(app: FastAPI, hosts: Sequence[Host]) -> None:
         if waiting:
             detail = "; ".join(f"{name}: {text}" for name, text in waiting.items())
             return problem(503, "not-ready", detail, {"Retry-After": "1"})
+        warnings = [sentence for host in hosts for sentence in await host.warnings()]
         dead = {host.service.name: await host.given_up() for host in hosts if host.service.deliver is not None}
         return JSONResponse(
             {
@@ -127,7 +128,7 @@ def _common(app: FastAPI, hosts: Sequence[Host]) -> None:
                 "services": sorted(why),
                 "timers_wait_for": silent,
                 "effects_given_up": {name: n for name, n in dead.items() if n},
-                "warnings": [sentence for sentence in (zones.difference(),) if sentence is not None],
+                "warnings": [*filter(None, (zones.difference(),)), *warnings],
             }
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -83,6 +83,8 @@ class Service:
     """Events by which a person was forgotten, and whom their subject names: a restored service forgets them again."""
     duties: tuple[Callable[[Host], Awaitable[None]], ...] = ()
     """Loops that run beside the doors until cancelled: the router's matching is one."""
+    warnings: Callable[[Connection], Awaitable[Sequence[str]]] | None = None
+    """Sentences for the health page about what keeps nothing from working and is worth a look."""
 
 
 @dataclass(frozen=True)
@@ -228,6 +230,13 @@ class Host:
         """How many effects were tried for so long that somebody has to look."""
         async with self.database.readers.acquire() as conn:
             return (await effects.states(conn))[EffectState.DEAD]
+
+    async def warnings(self) -> Sequence[str]:
+        """What the service warns of."""
+        if self.service.warnings is None:
+            return ()
+        async with self.database.readers.acquire() as conn:
+            return await self.service.warnings(conn)
 
     # ----------------------------------------------------------------------------------------------------- inside
 

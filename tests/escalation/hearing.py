@@ -34,6 +34,9 @@ BERLIN = Calendar(
 TIMETABLES: Mapping[str, Timetable] = {
     "always@1": ALWAYS,
     "berlin@1": Timetable.of(((None, BERLIN),)),
+    "rare@1": Timetable.of(
+        ((None, Calendar("UTC", ((),) * 7, exceptions=((date(2031, 1, 1), (calendars.Window(0, 180),)),))),)  # type: ignore[arg-type]
+    ),
     "kolkata@1": Timetable.of(
         ((None, Calendar("Asia/Kolkata", ((calendars.Window(22 * 60, 30 * 60),),) * 7)),)  # type: ignore[arg-type]
     ),
@@ -75,11 +78,13 @@ class Hearing:
     case: Case = field(default_factory=lambda: FOLD.initial(CASE_ID))
     last: list[Event] = field(default_factory=list)
     """What was said with the last thing that was heard."""
+    timetables: Mapping[str, Timetable] = field(default_factory=lambda: TIMETABLES)
+    tzdata: str = "2026.6"
     _numbers: count[int] = field(default_factory=lambda: count(1))
 
     @property
     def rules(self) -> Rules:
-        return Rules(in_order(self.promises), {p.ref: p for p in self.promises}, Times(TIMETABLES, "2026.6"))
+        return Rules(in_order(self.promises), {p.ref: p for p in self.promises}, Times(self.timetables, self.tzdata))
 
     def hear(self, event: CaseEvent, at: datetime, sequence: int | None = None) -> Hearing:
         """One more fact; `sequence` where it is not the next one of its stream."""
@@ -91,10 +96,11 @@ class Hearing:
     def fire(self, mark: datetime) -> Hearing:
         return self.say(decide.fire(mark, self.case), mark)
 
-    def pin(self, *promises: Promise, now: datetime) -> Hearing:
-        """Judge the case by these from its beginning on."""
+    def pin(self, *promises: Promise, now: datetime, episode: int = 1) -> Hearing:
+        """Judge the case by these, from that episode on."""
         self.promises = (*self.promises, *promises)
-        return self.say(decide.judge(self.case, self.facts, self.rules, in_order(promises), "asked for"), now)
+        pin = decide.Pin(in_order(promises), "asked for", episode)
+        return self.say(decide.judge(self.case, self.facts, self.rules, pin), now)
 
     def say(self, news: Sequence[New], now: datetime) -> Hearing:
         self.last = [new.event for new in news]
@@ -114,12 +120,11 @@ class Hearing:
         return [one.data for one in self.said if isinstance(one.data, kinds)]
 
     def accounts(self) -> dict[object, ClockAccount]:
-        """Every clock as it stands, warnings left out: one that was said is not said again."""
-        return {
-            key: account(clock).model_copy(update={"warnings": ()})
-            for key, clock in self.case.clocks.items()
-            if not clock.cancelled
-        }
+        """Every clock as it stands, without warnings, of which none is said again, nor the due time of a cancelled one,
+        which is no matter any more."""
+        told = {key: account(clock).model_copy(update={"warnings": ()}) for key, clock in self.case.clocks.items()}
+        void = {"due_at": None, "tzdata": None}
+        return {key: one.model_copy(update=void) if one.cancelled else one for key, one in told.items()}
 
 
 def opened(at: datetime = START, promises: Sequence[Promise] = (STANDARD,), **fields: object) -> Hearing:

@@ -1,17 +1,15 @@
 """Clocks: what starts, pauses and stops them, what fires, and that the verdict goes by event time."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
-from hypothesis import given as for_all
-from hypothesis import settings
-from hypothesis import strategies as st
 
 from events.case import (
+    CaseAssigned,
     CaseClassified,
     CaseClosed,
+    CaseEscalated,
     CaseHandedOver,
-    CaseOpened,
     CaseQueued,
     CaseReopened,
     CaseResolved,
@@ -19,6 +17,7 @@ from events.case import (
     Category,
     ClockBreached,
     ClockCancelled,
+    ClockEvent,
     ClockKind,
     ClockPaused,
     ClockRestated,
@@ -27,12 +26,15 @@ from events.case import (
     ClockStarted,
     ClockStopped,
     ClockWarned,
+    EscalationReturned,
     MessageReceived,
     MessageSent,
+    PartnerReturned,
     Priority,
     PromisesPinned,
     UnitKind,
 )
+from events.event import CaseEvent
 from events.testing import CASE_ID, START, folding
 from services.escalation.clocks import ClockState, Times, obligation
 from services.escalation.views.clocks import CLOCKS, CaseClocks
@@ -140,6 +142,32 @@ def test_ownership_is_counted_per_unit_and_partner_and_judged_by_their_own_agree
     assert (theirs.owner, theirs.span.promise, theirs.verdict) == ("acme", "contract@1", True)
 
 
+@pytest.mark.parametrize(
+    ("taken", "given_back", "owner"),
+    [
+        (an(CaseHandedOver, partner_id="acme"), an(PartnerReturned, partner_id="acme"), "acme"),
+        (an(CaseEscalated, unit_id="swat"), an(EscalationReturned, unit_id="swat"), "swat"),
+    ],
+)
+def test_ownership_ends_when_the_case_is_given_back_not_when_it_is_queued_again(
+    taken: CaseEvent, given_back: CaseEvent, owner: str
+) -> None:
+    case = opened().hear(taken, START + HOUR).hear(given_back, START + 3 * HOUR)
+    theirs = case.clock(OWNERSHIP, turn=1)
+    assert (theirs.owner, theirs.ended_at) == (owner, START + 3 * HOUR)
+    case.hear(an(CaseQueued, unit_id="care-de", unit_kind=UnitKind.FRONT_END), START + 4 * HOUR)
+    assert (case.clock(OWNERSHIP, turn=2).owner, case.clock(OWNERSHIP, turn=2).started_at) == (
+        "care-de",
+        START + 4 * HOUR,
+    )
+
+
+def test_what_is_given_back_by_somebody_else_ends_nobodys_ownership() -> None:
+    case = opened().hear(an(CaseQueued, unit_id="care-de", unit_kind=UnitKind.FRONT_END), START + MINUTE)
+    case.hear(an(PartnerReturned, partner_id=None), START + HOUR)
+    assert case.clock(OWNERSHIP, turn=1).running
+
+
 def test_a_case_closed_without_a_resolution_cancels_its_clocks() -> None:
     case = opened().hear(an(CaseClosed, episode=1), START + HOUR / 2)
     assert {clock.state for clock in case.case.clocks.values()} == {ClockState.CANCELLED}
@@ -156,9 +184,48 @@ def test_waiting_for_the_customer_pauses_only_the_clocks_that_say_so() -> None:
     assert case.clock(RESOLUTION).elapsed_s == 3 * 3600
 
 
+def test_a_case_closed_after_its_due_time_is_not_acquitted_by_it() -> None:
+    """Whether the timer said it before, or the closing is heard first."""
+    closed = an(CaseClosed, episode=1)
+    for case in (opened().fire(START + 9 * HOUR), opened()):
+        case.hear(closed, START + 10 * HOUR)
+        assert {event.clock for event in case.events(ClockBreached)} == {FIRST, RESOLUTION}
+        assert case.events(ClockRestated) == []
+        assert {e.clock: e.kept for e in case.events(ClockCancelled)} == {
+            FIRST: False,
+            HANDLING: None,
+            WAIT: None,
+            RESOLUTION: False,
+        }
+        assert (case.clock(RESOLUTION).state, case.clock(RESOLUTION).verdict) == (ClockState.CANCELLED, False)
+
+
+def test_a_case_closed_before_its_due_time_and_heard_of_after_it_owes_nothing_more() -> None:
+    case = opened().fire(START + 9 * HOUR).hear(an(CaseClosed, episode=1), START + HOUR / 2)
+    assert [(event.before.kept, event.after.kept) for event in case.events(ClockRestated)] == [(False, None)] * 2
+    assert case.clock(RESOLUTION).verdict is None
+
+
+def test_a_breached_clock_that_never_was_is_no_verdict() -> None:
+    case = opened().hear(ANSWER, START).hear(CONTACT, START + HOUR).fire(START + 100 * HOUR)
+    case.hear(RESOLVED, START + HOUR / 2)
+    assert (case.clock(NEXT, turn=1).state, case.clock(NEXT, turn=1).verdict) == (ClockState.CANCELLED, None)
+
+
 def test_waiting_for_a_partner_pauses_handling_and_not_the_requesters_wait() -> None:
     case = opened().hear(an(CaseHandedOver), START + HOUR).hear(RESOLVED, START + 3 * HOUR)
     assert (case.clock(HANDLING).elapsed_s, case.clock(WAIT).elapsed_s) == (3600, 3 * 3600)
+
+
+def test_waiting_for_colleagues_pauses_only_what_says_so() -> None:
+    internal = an(MessageSent, visibility="internal", automatic=False, waits_for="internal")
+    case = opened().hear(internal, START + HOUR)
+    assert not any(clock.paused for clock in case.case.running)
+    pausing = promise("standard@1", pauses=[{"clocks": [RESOLUTION], "categories": [Category.WAITING_INTERNAL]}])
+    case = opened(promises=[pausing]).hear(internal, START + HOUR)
+    assert [clock.kind for clock in case.case.running if clock.paused] == [RESOLUTION]
+    case.hear(an(CaseAssigned), START + 3 * HOUR)
+    assert case.clock(RESOLUTION).due_at == START + 10 * HOUR
 
 
 def test_a_promise_says_itself_what_pauses_a_clock() -> None:
@@ -181,13 +248,24 @@ def test_a_pause_for_the_customer_needs_a_recent_message_of_ours() -> None:
     assert not opened().hear(waiting, START + HOUR).clock(HANDLING).paused
     assert opened().hear(ANSWER, START + HOUR).hear(waiting, START + HOUR + 30 * MINUTE).clock(HANDLING).paused
     assert not opened().hear(ANSWER, START).hear(waiting, START + 2 * HOUR).clock(HANDLING).paused
+    acknowledged = an(MessageSent, visibility="public", automatic=True, waits_for=None)
+    assert not opened().hear(acknowledged, START).hear(waiting, START + MINUTE).clock(HANDLING).paused
 
 
 def test_minutes_of_a_pause_after_the_customer_came_in_are_measured() -> None:
     case = opened().hear(an(CaseHandedOver), START + HOUR).hear(CONTACT, START + 2 * HOUR)
     case.hear(RESOLVED, START + 5 * HOUR)
     (stopped,) = [event for event in case.events(ClockStopped) if event.clock is HANDLING]
-    assert (stopped.elapsed_s, stopped.ignored_s) == (3600, 3 * 3600)
+    assert (stopped.elapsed_s, stopped.ignored_s, stopped.ignored_since) == (3600, 3 * 3600, START + 2 * HOUR)
+
+
+def test_a_contact_heard_of_after_the_pause_it_fell_into_is_measured_all_the_same() -> None:
+    case = opened().hear(an(CaseHandedOver), START + HOUR).hear(an(PartnerReturned), START + 5 * HOUR)
+    case.hear(CONTACT, START + 2 * HOUR)
+    (restated,) = [event for event in case.events(ClockRestated) if event.clock is HANDLING]
+    told = [(pause.ignored_since, pause.ignored_s) for pause in restated.after.pauses]
+    assert told == [(START + 2 * HOUR, 3 * 3600)]
+    assert case.clock(HANDLING).pauses[0].ignored_s == 3 * 3600
 
 
 def test_two_pauses_in_one_minute_are_two() -> None:
@@ -313,6 +391,7 @@ def test_a_longer_target_after_a_breach_restates_and_a_second_breach_is_a_restat
     assert case.clock(FIRST).verdict is False
     assert len(case.events(ClockBreached)) == 1
     assert [event.after.kept for event in case.events(ClockRestated)] == [None, False]
+    assert case.fire(START + 26 * HOUR).last == [], "the warnings on the way to it were said with it, once"
 
 
 def test_an_answer_heard_of_late_splits_a_turn_in_two() -> None:
@@ -320,6 +399,47 @@ def test_an_answer_heard_of_late_splits_a_turn_in_two() -> None:
     case.hear(ANSWER, START + 2 * HOUR)
     assert case.clock(NEXT, turn=1).elapsed_s == 3600
     assert case.clock(NEXT, turn=2).started_at == START + 3 * HOUR
+
+
+def test_every_event_with_a_due_time_says_which_zone_data_it_was_reckoned_with() -> None:
+    pausing = promise("standard@1", pauses=[{"clocks": [RESOLUTION], "categories": [Category.WAITING_CUSTOMER]}])
+    case = opened(promises=[pausing]).fire(START + HOUR / 2).hear(QUESTION, START + HOUR)
+    case.hear(CONTACT, START + 2 * HOUR)
+    case.hear(an(CaseClassified, priority=Priority.URGENT, tier=None, journey=None), START + 3 * HOUR)
+    case.fire(START + 9 * HOUR).hear(QUESTION, START + 9 * HOUR)
+    case.hear(RESOLVED, START + 10 * HOUR).hear(RESOLVED, START + HOUR * 1.5)
+    with_due = {
+        type(one.data).__name__: one.data.tzdata
+        for one in case.said
+        if isinstance(one.data, ClockEvent) and getattr(one.data, "due_at", None) is not None
+    }
+    assert with_due.keys() == {
+        kind.__name__
+        for kind in (ClockStarted, ClockPaused, ClockResumed, ClockRetargeted, ClockWarned, ClockBreached, ClockStopped)
+    }
+    assert set(with_due.values()) == {"2026.6"}
+    (restated,) = [event for event in case.events(ClockRestated) if event.clock is RESOLUTION]
+    assert (restated.before.tzdata, restated.after.tzdata) == ("2026.6", "2026.6")
+    assert case.clock(FIRST).tzdata == "2026.6"
+
+
+def test_a_case_that_came_in_when_nothing_was_promised_is_not_judged_by_what_came_later() -> None:
+    case = opened(promises=())
+    assert case.events(PromisesPinned) == [PromisesPinned(promises=(), reason="the case came in")]
+    case.promises = (promise("standard@1"),)
+    case.hear(ANSWER, START + 2 * HOUR)
+    assert (len(case.events(PromisesPinned)), case.clock(FIRST).verdict) == (1, None)
+
+
+def test_promises_pinned_for_an_episode_leave_those_before_it_as_they_were_judged() -> None:
+    """Whatever is heard afterwards, and however late."""
+    case = opened().hear(ANSWER, START + MINUTE).hear(RESOLVED, START + 2 * HOUR)
+    case.hear(an(CaseReopened, episode=2), START + 3 * HOUR)
+    case.pin(promise("standard@2", targets=[*every(FIRST, 1), *every(RESOLUTION, 1)]), now=START + 3 * HOUR, episode=2)
+    assert case.case.pins == ((1, ("standard@1",)), (2, ("standard@2",)))
+    case.hear(NOTE, START + HOUR / 2).hear(NOTE, START + 5 * HOUR).fire(START + 5 * HOUR)
+    assert (case.clock(RESOLUTION).verdict, case.clock(RESOLUTION).span.promise) == (True, "standard@1")
+    assert (case.clock(RESOLUTION, 2).verdict, case.clock(RESOLUTION, 2).span.promise) == (False, "standard@2")
 
 
 def test_pinning_other_promises_restates_from_the_beginning_and_says_so() -> None:
@@ -347,68 +467,42 @@ def test_the_row_is_due_exactly_when_the_next_obligation_of_the_stream_is() -> N
     assert case.fire(START + 1000 * HOUR).last == []
 
 
-# ---------------------------------------------------------------------------------------------------------- properties
-
-FACTS = st.sampled_from(
-    [
-        ANSWER,
-        QUESTION,
-        NOTE,
-        CONTACT,
-        RESOLVED,
-        an(CaseResolved, episode=2),
-        an(CaseReopened, episode=2),
-        an(CaseReopened, episode=3),
-        an(CaseClosed, episode=1),
-        an(CaseQueued, unit_id="care-de", unit_kind=UnitKind.FRONT_END),
-        an(CaseQueued, unit_id="experts", unit_kind=UnitKind.BACK_END),
-        an(CaseHandedOver),
-        an(CaseClassified, priority=Priority.LOW, tier=None, journey=None),
-        an(CaseClassified, priority=Priority.URGENT, tier="gold", journey=None),
-    ]
-)
-MOMENTS = st.integers(0, 14 * 24 * 60).map(lambda minutes: local("2026-03-20 08:00") + minutes * MINUTE)
-PROMISES = st.sampled_from(["always@1", "berlin@1", "kolkata@1"]).flatmap(
-    lambda calendar: st.integers(1, 40).map(
-        lambda hours: [
-            promise(
-                "standard@1",
-                calendar=calendar,
-                targets=[*every(FIRST, hours), *every(NEXT, hours), *every(HANDLING, hours), *every(UPDATE, hours)],
-            ),
-            promise("vip@1", calendar="berlin@1", start={"tiers": ["gold"]}, targets=every(HANDLING, hours / 2)),
-        ]
-    )
-)
+NEVER = promise("rare@1", calendar="rare@1", targets=every(RESOLUTION, 8))
+"""On a calendar that opens for three hours once."""
 
 
-@settings(max_examples=2000, deadline=None)
-@for_all(
-    facts=st.lists(st.tuples(FACTS, MOMENTS), max_size=9),
-    promises=PROMISES,
-    order=st.randoms(use_true_random=False),
-    marks=st.lists(MOMENTS, max_size=3),
-)
-def test_whatever_is_heard_when_the_clocks_are_what_all_facts_together_make_them(
-    facts: list[tuple[object, datetime]], promises: list[object], order: object, marks: list[datetime]
-) -> None:
-    """Heard one by one, in any order, with timers in between, or all at once: the same accounts and verdicts."""
-    numbered = [(an(CaseOpened, priority=Priority.HIGH, tier=None), local("2026-03-20 08:00")), *facts]
-    shuffled = list(enumerate(numbered, start=1))
-    order.shuffle(shuffled)
-    bit_by_bit, at_once = Hearing(promises), Hearing(promises)
-    for number, (event, at) in shuffled:
-        bit_by_bit.hear(event, at, number)
-        if marks:
-            bit_by_bit.fire(marks.pop())
-    at_once.facts = bit_by_bit.facts
-    end = local("2026-04-20 08:00")
-    at_once.hear(NOTE, end, 1000).fire(end)
-    bit_by_bit.hear(NOTE, end, 1000).fire(end)
-    assert bit_by_bit.accounts() == at_once.accounts()
-    for case in (bit_by_bit, at_once):
-        breaches = [(event.clock, event.episode, event.turn) for event in case.events(ClockBreached)]
-        assert len(breaches) == len(set(breaches))
+def test_a_clock_whose_calendar_has_too_little_time_says_so_and_is_found() -> None:
+    case = opened(promises=[NEVER])
+    assert (case.clock(RESOLUTION).state, case.clock(RESOLUTION).due_at) == (ClockState.NO_WORKING_TIME, None)
+    row = folding(CLOCKS, *case.said).row()
+    assert isinstance(row, CaseClocks)
+    assert row.unreachable == ("resolution/1/0 rare@1",)
+    case.hear(RESOLVED, START + HOUR)
+    row = folding(CLOCKS, *case.said).row()
+    assert isinstance(row, CaseClocks)
+    assert (row.unreachable, row.promised) == ((), ())
+
+
+def test_a_paused_clock_and_one_without_a_promise_are_not_called_unreachable() -> None:
+    pausing = promise("standard@1", pauses=[{"clocks": [RESOLUTION], "categories": [Category.WAITING_CUSTOMER]}])
+    for case in (opened(promises=[pausing]).hear(QUESTION, START + HOUR), opened(promises=())):
+        row = folding(CLOCKS, *case.said).row()
+        assert isinstance(row, CaseClocks)
+        assert row.unreachable == ()
+    assert case.clock(RESOLUTION).state is ClockState.RUNNING
+
+
+def test_the_row_knows_since_when_the_latest_episode_lasts_and_what_any_episode_is_judged_by() -> None:
+    case = opened().hear(RESOLVED, START + HOUR).hear(an(CaseReopened, episode=2), START + 3 * HOUR)
+    case.pin(promise("standard@2"), now=START + 3 * HOUR, episode=2)
+    row = folding(CLOCKS, *case.said).row()
+    assert isinstance(row, CaseClocks)
+    assert (row.open_since, row.open_until) == (START + 3 * HOUR, None)
+    assert (row.promises, row.earlier) == (("standard@2",), ("standard@1",))
+    case.hear(an(CaseResolved, episode=2), START + 4 * HOUR)
+    row = folding(CLOCKS, *case.said).row()
+    assert isinstance(row, CaseClocks)
+    assert row.open_until == START + 4 * HOUR
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "Asia/Kolkata"])

@@ -2,17 +2,23 @@
 
 from functools import partial
 
+import pytest
+
 from events.case import ClockKind, Priority
 from events.errors import Invalid
 from events.operations import CalendarPublished, LadderPublished, PromisePublished, PromiseTarget
 from events.testing import folding, given
+from services.escalation.calendars import NoWorkingTime
 from services.escalation.clocks import Promise
 from services.escalation.decide.configuration import LADDER, PROMISE, publish
-from services.escalation.decide.promises import publish_promise
+from services.escalation.decide.promises import PinnedCalendar, publish_promise
 from services.escalation.service import ALWAYS, STANDARD_LADDER, STANDARD_PROMISE
 from services.escalation.views import CALENDARS, LADDERS, PROMISES
 from services.escalation.views.calendars import CalendarRow
+from tests.escalation.hearing import TIMETABLES, every
 from tests.given import an
+
+CALENDAR = PinnedCalendar("always@1", TIMETABLES["always@1"])
 
 
 def wanted(**changes: object) -> PromisePublished:
@@ -30,20 +36,74 @@ def test_the_same_content_again_is_no_version() -> None:
 
 
 def test_a_promise_pins_the_calendar_version_that_is_in_force() -> None:
-    published = given(PROMISE).when(partial(publish_promise, wanted()), looked="always@4")
+    published = given(PROMISE).when(
+        partial(publish_promise, wanted()), looked=PinnedCalendar("always@4", TIMETABLES["always@1"])
+    )
     published.then(STANDARD_PROMISE.model_copy(update={"calendar": "always@4"}))
 
 
 def test_a_promise_names_a_target_for_every_clock_and_priority() -> None:
     some = STANDARD_PROMISE.targets[:-1]
-    refused = given(PROMISE).when(partial(publish_promise, wanted(targets=some)), looked="always@1")
+    refused = given(PROMISE).when(partial(publish_promise, wanted(targets=some)), looked=CALENDAR)
     refused.rejects(Invalid, "missing: resolution/low")
 
 
 def test_a_promise_names_one_target_only() -> None:
     double = PromiseTarget(clock=ClockKind.RESOLUTION, priority=Priority.LOW, target_s=1)
     more = wanted(targets=(*STANDARD_PROMISE.targets, double))
-    given(PROMISE).when(partial(publish_promise, more), looked="always@1").rejects(Invalid, "resolution/low")
+    given(PROMISE).when(partial(publish_promise, more), looked=CALENDAR).rejects(Invalid, "resolution/low")
+
+
+OWNERSHIP = {"kind": "internal", "targets": every(ClockKind.OWNERSHIP, 2)}
+PAUSE = {"clocks": ["resolution"], "categories": ["waiting_customer"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"stop": {}}, "stop: every case"),
+        ({"start": {"markets": ["de"]}, "stop": {"markets": ["de", "at"]}}, "stop: every case"),
+        ({"start": {"markets": ["de"]}, "pauses": [PAUSE | {"when": {"markets": ["fr"]}}]}, "pauses: a pause is for"),
+        ({"start": {"tiers": ["gold"]}, "pauses": [PAUSE | {"when": {"tiers": ["gold", "x"]}}]}, "pauses: a pause is"),
+        ({"pauses": [PAUSE | {"categories": ["waiting_customer", "new"]}]}, "pauses: a case that is new waits"),
+        ({"pauses": [PAUSE | {"categories": ["resolved"]}]}, "pauses: a case that is resolved waits"),
+        ({"warnings": [75, 50]}, "warnings: name each"),
+        ({"warnings": [50, 50]}, "warnings: name each"),
+        ({"targets": [*STANDARD_PROMISE.targets, *OWNERSHIP["targets"]]}, "customer has no ownership clock"),
+        (OWNERSHIP | {"targets": STANDARD_PROMISE.targets}, "kind internal has no first_response"),
+        (OWNERSHIP | {"kind": "partner", "targets": STANDARD_PROMISE.targets}, "kind partner has no"),
+        ({"targets": [t.model_copy(update={"tier": "gold"}) for t in STANDARD_PROMISE.targets]}, "missing: "),
+        ({"targets": [t.model_copy(update={"market": "de"}) for t in STANDARD_PROMISE.targets]}, "missing: "),
+    ],
+)
+def test_a_promise_that_cannot_be_meant_is_refused(changes: dict[str, object], why: str) -> None:
+    order = PromisePublished.model_validate(wanted().model_dump() | changes)
+    given(PROMISE).when(partial(publish_promise, order), looked=CALENDAR).rejects(Invalid, why)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        OWNERSHIP,
+        OWNERSHIP | {"kind": "partner"},
+        {"start": {"markets": ["de", "at"]}, "stop": {"markets": ["de"]}},
+        {"start": {"markets": ["de"]}, "stop": {"tiers": ["gold"]}, "pauses": [PAUSE | {"when": {"tiers": ["gold"]}}]},
+        {"pauses": [PAUSE | {"categories": ["waiting_customer", "waiting_partner", "waiting_internal"]}]},
+        {"pauses": [PAUSE | {"categories": []}], "warnings": [1, 99]},
+    ],
+)
+def test_a_promise_that_can_be_meant_is_published_as_it_was_wanted(changes: dict[str, object]) -> None:
+    order = PromisePublished.model_validate(wanted().model_dump() | changes)
+    published = order.model_copy(update={"calendar": "always@1"})
+    given(PROMISE).when(partial(publish_promise, order), looked=CALENDAR).then(published)
+
+
+def test_a_promise_that_its_calendar_has_no_time_for_is_refused() -> None:
+    """Its clocks would run for ever and never be due."""
+    rare = PinnedCalendar("rare@1", TIMETABLES["rare@1"])
+    order = partial(publish_promise, wanted())
+    given(PROMISE).when(order, looked=rare).rejects(NoWorkingTime, "rare@1 has less than 3 days")
 
 
 def test_a_promise_on_an_unknown_calendar_is_refused() -> None:
@@ -51,7 +111,7 @@ def test_a_promise_on_an_unknown_calendar_is_refused() -> None:
 
 
 def test_what_is_built_in_promises_every_priority_something() -> None:
-    given(PROMISE).when(partial(publish_promise, wanted()), looked="always@1").then(STANDARD_PROMISE)
+    given(PROMISE).when(partial(publish_promise, wanted()), looked=CALENDAR).then(STANDARD_PROMISE)
 
 
 def test_the_rows_hold_what_was_published() -> None:

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tests.casewalk import Casewalk
+from tests.casewalk import Casewalk, casewalk
+from tests.conftest import Engine
+from tests.escalation.conftest import ESCALATION, INTAKE, SERVICES
 from tests.until import until
 
 UNKNOWN_CASE = "0195571e-8a00-7000-8000-00000000dead"
@@ -51,6 +54,10 @@ async def escalation(here: Casewalk, case_id: str, is_so: Callable[[Item], bool]
     found = await until(look)
     assert found is not None
     return found
+
+
+def only(promise: Item) -> Item:
+    return {name: promise[name] for name in ("name", "targets", "warnings")}
 
 
 def is_problem(answer: httpx.Response, status: int, why: str = "") -> None:
@@ -189,54 +196,50 @@ async def test_new_clocks_follow_the_new_promise_and_running_ones_keep_theirs(do
     assert (await clocks(doors, after))["resolution"]["target_s"] == 60
 
 
-def of_an_hour(promise: Item, **more: object) -> Item:
-    targets = [target | {"target_s": 3600} for target in promise["targets"]]
-    return {"name": "Faster", "targets": targets} | more
-
-
-async def test_a_version_that_restates_open_cases_says_first_what_would_change_and_then_changes_it(
-    here: Casewalk,
+async def test_a_promise_says_what_starts_stops_and_pauses_it_and_is_answered_as_it_was_published(
+    doors: Casewalk,
 ) -> None:
-    """The case that has ended keeps its verdict; of the open ones, one becomes late and says so by being told anew."""
-    promise = (await here.admin.get("/v1/promises/standard")).json()
-    late, fresh = await opened(here, ago=timedelta(hours=2)), await opened(here)
-    done = await opened(here, ago=timedelta(hours=2))
-    assert (await here.admin.post(f"/v1/cases/{done}:resolve", json={})).status_code == 200
-    await here.settled()
-    order = of_an_hour(promise, restate="restate_open")
-    told = (await here.admin.post("/v1/promises/standard:preview", json=order)).json()
-    assert (told["cases"], told["looked_at"]) == (2, 2)
-    changed = {(one["case_id"], one["clock"]) for one in told["differences"]}
-    assert changed == {(late, "resolution"), (fresh, "resolution")}
-    before = {case_id: (await clocks(here, case_id))["resolution"] for case_id in (late, fresh, done)}
-    assert {one["promise"] for one in before.values()} == {"standard@1"}, "a preview changes nothing"
-    assert (await here.admin.put("/v1/promises/standard", json=order)).status_code == 200
-
-    async def restated() -> bool:
-        return {(await clocks(here, one))["resolution"]["promise"] for one in (late, fresh)} == {"standard@2"}
-
-    await until(restated)
-
-    async def breached() -> bool:
-        return (await clocks(here, late))["resolution"]["state"] == "breached"
-
-    await until(breached)
-    assert (await clocks(here, fresh))["resolution"]["state"] == "running"
-    assert (await clocks(here, done))["resolution"] == before[done]
+    nobody = {name: [] for name in ("channels", "markets", "languages", "journeys", "priorities", "tiers")}
+    order = {
+        "name": "Between units",
+        "kind": "internal",
+        "targets": [
+            {"clock": "ownership", "priority": priority, "target_s": 7200, "tier": None, "market": None}
+            for priority in ("low", "normal", "high", "urgent")
+        ],
+        "warnings": [80],
+        "start": nobody | {"markets": ["de", "at"]},
+        "stop": nobody | {"tiers": ["staff"]},
+        "pauses": [{"clocks": ["ownership"], "categories": ["waiting_customer"], "when": nobody | {"markets": ["de"]}}],
+        "restate": "forward_only",
+    }
+    published = await doors.admin.put("/v1/promises/between-units", json=order)
+    assert published.status_code == 200, published.text
+    whole = order | {"promise_id": "between-units", "version": 1, "calendar": "always@1"}
+    assert published.json() == whole == (await doors.admin.get("/v1/promises/between-units")).json()
+    twice = await doors.admin.put("/v1/promises/between-units", json=order | {"warnings": [80, 20]})
+    is_problem(twice, 422, "warnings")
 
 
-async def test_every_minute_of_a_clock_is_explained(here: Casewalk) -> None:
-    case_id = await opened(here, ago=timedelta(hours=3))
-    asked = {"direction": "out", "body": "Welche Adresse?", "waits_for": "customer"}
-    assert (await here.admin.post(f"/v1/cases/{case_id}/messages", json=asked)).status_code == 201
-    await here.settled()
-    handling = (await clocks(here, case_id))["handling"]
-    assert (handling["state"], handling["due_at"], handling["kept"]) == ("paused", None, None)
-    counted, paused = handling["segments"]
-    assert (counted["why"], counted["counted"], counted["promise"]) == ("working time", True, None)
-    assert (paused["why"], paused["counted"]) == ("paused: waiting customer", False)
-    assert counted["until"] == paused["since"]
-    assert handling["elapsed_s"] == int(counted["seconds"])
+async def said_of(here: Casewalk, case_id: str) -> list[str]:
+    """The names of the events escalation wrote about the case."""
+    events = await here.hosts["escalation"].store.events("casewalk.cases", case_id)
+    return [event.data.TYPE.split(".")[2] for event in events]
+
+
+async def test_two_processes_of_escalation_say_everything_once(engine: Engine, tmp_path: Path) -> None:
+    """Both run timers, reactor and restating; when one ends, the other goes on."""
+    async with casewalk(engine, tmp_path / "one", SERVICES) as here:
+        async with casewalk(engine, tmp_path / "two", (INTAKE, ESCALATION)) as other:
+            cases = [await opened(here, ago=timedelta(hours=100)) for _ in range(6)]
+            for case_id in cases:
+                await escalation(here, case_id)
+            await other.settled()
+        cases.append(await opened(here, ago=timedelta(hours=100)))
+        await escalation(here, cases[-1])
+        for case_id in cases:
+            said = await said_of(here, case_id)
+            assert (said.count("clock_breached"), said.count("escalated")) == (2, 1), case_id
 
 
 async def test_the_ladder_says_which_breaches_escalate_and_to_whom(doors: Casewalk) -> None:

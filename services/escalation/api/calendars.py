@@ -217,7 +217,10 @@ def _versions(router: APIRouter, door: Door) -> None:
     async def publish_calendar(
         calendar_id: ConfigId, order: CalendarOrder, response: Response, caller: Annotated[Caller, publishes]
     ) -> CalendarAnswer:
-        """The next version, with its holidays as they are known today. Clocks that run keep theirs.
+        """The next version, with its holidays as they are known today.
+
+        A promise names its calendar's version, so clocks keep theirs, running ones and those to come. Publish the
+        promises on it again to use this version: with `restate` for cases that are there already, after a `:preview`.
 
         The same content again changes nothing. What opens at no time within 10 years is refused (`no-working-time`).
         """

@@ -1,12 +1,14 @@
 """A case's clocks, and where every minute of them went."""
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 from pydantic import AwareDatetime, Field
 
-from events.case import Category, ClockKind
+from events.case import ClockKind
 from events.operations import Role
 from services.escalation import calendars
 from services.escalation.clocks import Clock, ClockState, Times
@@ -16,7 +18,7 @@ from services.escalation.views import calendars as views
 from services.web import Answer, Caller, CaseId, Door
 
 SEGMENTS = 400
-"""As many are told; those before are summed up."""
+"""As many are told one by one; those before are summed up, one entry for each reason and version."""
 
 
 class WarningAnswer(Answer):
@@ -29,7 +31,10 @@ class SegmentAnswer(Answer):
     until: AwareDatetime
     counted: bool
     why: str = Field(description="`working time`, `outside working hours`, `holiday`, `exception`, `paused: …`.")
-    seconds: float
+    seconds: float = Field(description="Of a sum, those of its pieces alone.")
+    pieces: int = Field(
+        description="1; more where the first minutes of a long clock are summed up, one entry a reason."
+    )
     promise: str | None = Field(description="The version that held then: id@version.")
     calendar: str | None = Field(description="The version that held then; null: all time counts.")
 
@@ -44,6 +49,7 @@ class ClockAnswer(Answer):
     calendar: str | None = Field(description="id@version.")
     started_at: AwareDatetime
     due_at: AwareDatetime | None = Field(description="Null while it is paused, or where nothing is promised.")
+    tzdata: str | None = Field(description="The version of the time zone data that `due_at` was computed with.")
     warnings: list[WarningAnswer] = Field(description="Those to come.")
     warned: list[int] = Field(description="The percentages that were warned of.")
     stopped_at: AwareDatetime | None
@@ -51,6 +57,7 @@ class ClockAnswer(Answer):
     elapsed_s: int = Field(description="Up to the stop, or to now.")
     remaining_s: int | None = Field(description="Of the target; never below 0.")
     kept: bool | None = Field(description="Whether the promise was kept; null while that is open, or without one.")
+    ignored_s: int = Field(description="Of the pauses that have ended, after the customer had come in again.")
     segments: list[SegmentAnswer] = Field(description="Every moment from the start to the stop, or to now, once.")
 
 
@@ -72,6 +79,7 @@ def _clock(clock: Clock, times: Times, now: datetime) -> ClockAnswer:
         calendar=span.calendar,
         started_at=clock.started_at,
         due_at=clock.due_at,
+        tzdata=clock.tzdata,
         warnings=[WarningAnswer(percent=warning.percent, at=warning.at) for warning in clock.warnings],
         warned=sorted(clock.warned),
         stopped_at=clock.ended_at,
@@ -79,33 +87,54 @@ def _clock(clock: Clock, times: Times, now: datetime) -> ClockAnswer:
         elapsed_s=times.elapsed_s(clock, now) if clock.elapsed_s is None else clock.elapsed_s,
         remaining_s=times.remaining_s(clock, now),
         kept=clock.verdict,
-        segments=list(_segments(clock, times, now))[-SEGMENTS:],
+        ignored_s=sum(pause.ignored_s for pause in clock.pauses),
+        segments=summed_up(list(_segments(clock, times, now))),
     )
 
 
-def _segments(clock: Clock, times: Times, now: datetime) -> list[SegmentAnswer]:
+def _segments(clock: Clock, times: Times, now: datetime) -> Iterator[SegmentAnswer]:
     """Why each moment counted or did not, by what held then."""
     end = clock.ended_at or now
     pauses = [(pause.since, pause.until) for pause in clock.pauses]
-    reasons: list[tuple[datetime, Category]] = [(pause.since, pause.reason) for pause in clock.pauses]
-    told: list[SegmentAnswer] = []
-    for i, span in enumerate(clock.spans):
-        until = end if i + 1 == len(clock.spans) else min(end, clock.spans[i + 1].since)
-        for piece in calendars.segments(times.timetable(span), max(span.since, clock.started_at), until, pauses):
-            paused = piece.why == calendars.Why.PAUSED
-            reason = max((one for one in reasons if one[0] <= piece.since), default=None) if paused else None
-            told.append(
-                SegmentAnswer(
+    edges = sorted({edge for pause in clock.pauses for edge in (pause.since, pause.ignored_since) if edge is not None})
+    for span, after in pairwise((*clock.spans, None)):
+        assert span is not None
+        until = end if after is None else min(end, after.since)
+        since = max(span.since, clock.started_at)
+        cuts = [since, *(edge for edge in edges if since < edge < until), until]
+        for first, last in pairwise(cuts):
+            for piece in calendars.segments(times.timetable(span), first, last, pauses):
+                yield SegmentAnswer(
                     since=piece.since,
                     until=piece.until,
                     counted=piece.counted,
-                    why=piece.why if reason is None else f"paused: {reason[1].replace('_', ' ')}",
+                    why=_why(clock, piece),
                     seconds=piece.seconds,
+                    pieces=1,
                     promise=span.promise,
                     calendar=span.calendar,
                 )
-            )
-    return told
+
+
+def _why(clock: Clock, piece: calendars.Segment) -> str:
+    if piece.why is not calendars.Why.PAUSED:
+        return piece.why
+    pause = max((one for one in clock.pauses if one.since <= piece.since), key=lambda one: one.since)
+    ignored = pause.ignored_since is not None and pause.ignored_since <= piece.since
+    return f"paused: {pause.reason.replace('_', ' ')}" + (" (the customer had come in again)" if ignored else "")
+
+
+def summed_up(told: Sequence[SegmentAnswer]) -> list[SegmentAnswer]:
+    """The last ones as they are, and before them one sum for each reason and version: no minute is left out."""
+    early = told[: max(0, len(told) - SEGMENTS)]
+    sums: dict[tuple[str, str | None, str | None], list[SegmentAnswer]] = {}
+    for one in early:
+        sums.setdefault((one.why, one.promise, one.calendar), []).append(one)
+    summed = [
+        of[0].model_copy(update={"until": of[-1].until, "seconds": sum(s.seconds for s in of), "pieces": len(of)})
+        for of in sums.values()
+    ]
+    return [*summed, *told[len(early) :]]
 
 
 def add(router: APIRouter, door: Door) -> None:

@@ -91,7 +91,7 @@ class PromiseOrder(Order):
     )
     restate: Restate = Field(
         default=Restate.FORWARD_ONLY,
-        description="Which cases it judges: those that come in from now on, also those whose clocks run, or every one.",
+        description="Which cases it judges: those that come in from now on, also those open now, or every one.",
     )
 
 
@@ -125,13 +125,20 @@ class DifferenceAnswer(Answer):
 
 class PreviewAnswer(Answer):
     cases: int = Field(description="How many cases would be judged anew.")
-    looked_at: int = Field(description="How many of them were judged for this answer.")
-    differences: list[DifferenceAnswer]
+    due_moved: int = Field(description="Clocks that would be due at another time.")
+    would_break: int = Field(description="Clocks that would not have kept their promise, and are not said so now.")
+    would_be_kept: int = Field(description="Clocks that broke their promise, and would not have.")
+    differences: list[DifferenceAnswer] = Field(description="The first 100 clocks that differ, by case.")
 
 
 def _promise(promise_id: str, content: PromisePublished) -> PromiseAnswer:
     warnings = percents_of(content)
     return PromiseAnswer(promise_id=promise_id, **content.model_dump() | {"warnings": warnings})
+
+
+async def _calendar(conn: Connection, calendar_id: str) -> decide.PinnedCalendar | None:
+    ref = await calendars.calendar_in_force(conn, calendar_id)
+    return None if ref is None else decide.PinnedCalendar(ref, await calendars.timetable_of(conn, ref))
 
 
 def add(router: APIRouter, door: Door) -> None:
@@ -159,14 +166,16 @@ def add(router: APIRouter, door: Door) -> None:
     async def publish_promise(
         promise_id: ConfigId, order: PromiseOrder, response: Response, caller: Annotated[Caller, publishes]
     ) -> PromiseAnswer:
-        """The next version: clocks that start from now on follow it, running ones keep theirs.
+        """The next version, on the calendar's latest one. Cases that come in from now on follow it; `restate` says
+        which others do: none, those that are open now (what they are in, not what they came to before), or every one.
 
-        The same content again changes nothing.
+        The same content again changes nothing. A calendar with too little time for the longest target within 10 years
+        is refused (`no-working-time`).
         """
         wanted = PromisePublished.model_validate(order.model_dump() | {"version": 1})
 
-        async def look(conn: Connection) -> str | None:
-            return await calendars.calendar_in_force(conn, order.calendar)
+        async def look(conn: Connection) -> decide.PinnedCalendar | None:
+            return await _calendar(conn, order.calendar)
 
         changed = await host.store.change(
             PROMISE(f"promise:{promise_id}"),
@@ -183,16 +192,17 @@ def add(router: APIRouter, door: Door) -> None:
     async def preview_promise(
         promise_id: ConfigId, order: PromiseOrder, caller: Annotated[Caller, publishes]
     ) -> PreviewAnswer:
-        """Which cases the version would judge, and what would be said otherwise about their clocks. Writes nothing."""
+        """How many cases the version would judge, and what would be said otherwise about their clocks once all is said
+        that is due by now. Writes nothing."""
         current, _ = await host.store.state(PROMISE(f"promise:{promise_id}"))
         async with host.database.readers.acquire() as conn:
-            calendar = await calendars.calendar_in_force(conn, order.calendar)
+            calendar = await _calendar(conn, order.calendar)
             now = await conn.fetchval("select clock_timestamp()")
         wanted = PromisePublished.model_validate(order.model_dump() | {"version": 1})
         events = decide.publish_promise(wanted, now, current, calendar)
         if not events:
-            return PreviewAnswer(cases=0, looked_at=0, differences=[])
+            return PreviewAnswer(**vars(restating.Preview()))
         (content,) = (event for event in events if isinstance(event, PromisePublished))
-        found = await restating.preview(host, Promise(f"{promise_id}@{content.version}", content))
+        found = await restating.preview(host, Promise(f"{promise_id}@{content.version}", content), now)
         differences = [DifferenceAnswer(**vars(one)) for one in found.differences]
-        return PreviewAnswer(cases=found.cases, looked_at=found.looked_at, differences=differences)
+        return PreviewAnswer(**vars(found) | {"differences": differences})

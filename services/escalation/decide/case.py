@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from types import MappingProxyType
 
 from events.case import (
@@ -23,7 +24,7 @@ from events.case import (
 from events.event import CASES, CaseEvent, Recorded
 from events.store import Fold
 from services.escalation import clocks
-from services.escalation.clocks import Clock, Key, Pause, Span
+from services.escalation.clocks import Clock, Key, Pause, Pins, Span
 from services.escalation.decide.escalations import Escalation, all_escalations
 
 NO_CLOCKS: Mapping[Key, Clock] = MappingProxyType({})
@@ -34,11 +35,21 @@ class Case:
     """A case as escalation knows it."""
 
     case_id: str
-    promises: tuple[str, ...] = ()
-    """id@version: what it is judged by, in the order in which they are asked whether they apply."""
+    pins: Pins = ()
+    """What it is judged by, in the order in which they are asked whether they apply."""
     clocks: Mapping[Key, Clock] = field(default_factory=lambda: NO_CLOCKS)
     escalations: tuple[Escalation, ...] = ()
     """In order; all but the last have ended."""
+
+    @property
+    def promises(self) -> tuple[str, ...]:
+        """What the latest episode is judged by: id@version."""
+        return self.pins[-1][1] if self.pins else ()
+
+    @property
+    def pinned(self) -> frozenset[str]:
+        """All that any of its episodes is judged by."""
+        return frozenset(ref for _, refs in self.pins for ref in refs)
 
     @property
     def escalation(self) -> Escalation | None:
@@ -60,8 +71,8 @@ def evolve(case: Case, event: Recorded[CaseEvent]) -> Case:
     if escalations != case.escalations:
         case = replace(case, escalations=escalations)
     match event.data:
-        case PromisesPinned(promises=promises):
-            return replace(case, promises=promises)
+        case PromisesPinned() as data:
+            return replace(case, pins=clocks.pinned(case.pins, data.episode, data.promises))
         case ClockEvent() as data:
             key = (data.clock, data.episode, data.turn)
             clock = ticked(case.clocks.get(key), key, event)
@@ -75,7 +86,8 @@ def ticked(clock: Clock | None, key: Key, event: Recorded[CaseEvent]) -> Clock |
     data, at = event.data, event.occurred_at
     if isinstance(data, ClockStarted):
         span = Span(at, data.promise, data.calendar, data.target_s)
-        return Clock(*key, at, (span,), (), data.owner, due_at=data.due_at, warnings=data.warnings, fires=data.fires)
+        clock = Clock(*key, at, (span,), (), data.owner, fires=data.fires)
+        return replace(clock, due_at=data.due_at, tzdata=data.tzdata, warnings=data.warnings)
     if isinstance(data, ClockRestated):
         return clocks.restored(clock, key, data.after)
     if clock is None:
@@ -83,13 +95,13 @@ def ticked(clock: Clock | None, key: Key, event: Recorded[CaseEvent]) -> Clock |
     match data:
         case ClockPaused():
             pause = Pause(at, None, data.reason)
-            return replace(clock, pauses=(*clock.pauses, pause), due_at=data.due_at, warnings=())
+            return replace(clock, pauses=(*clock.pauses, pause), due_at=data.due_at, tzdata=data.tzdata, warnings=())
         case ClockResumed():
-            pauses = (*clock.pauses[:-1], replace(clock.pauses[-1], until=at))
-            return replace(clock, pauses=pauses, due_at=data.due_at, warnings=data.warnings)
+            clock = replace(clock, pauses=_resumed(clock, at, data))
+            return replace(clock, due_at=data.due_at, tzdata=data.tzdata, warnings=data.warnings)
         case ClockRetargeted():
             spans = (*clock.spans, Span(at, data.promise, data.calendar, data.target_s))
-            return replace(clock, spans=spans, due_at=data.due_at, warnings=data.warnings)
+            return replace(clock, spans=spans, due_at=data.due_at, tzdata=data.tzdata, warnings=data.warnings)
         case ClockWarned():
             left = tuple(warning for warning in clock.warnings if warning.percent != data.percent)
             return replace(clock, warnings=left, warned=clock.warned | {data.percent})
@@ -101,15 +113,27 @@ def ticked(clock: Clock | None, key: Key, event: Recorded[CaseEvent]) -> Clock |
             return clock
 
 
+def _resumed(clock: Clock, at: datetime, data: ClockResumed | ClockStopped | None) -> tuple[Pause, ...]:
+    """The pauses, the last of which ended."""
+    *before, last = clock.pauses
+    last = replace(last, until=at)
+    if data is not None:
+        last = replace(last, ignored_since=data.ignored_since, ignored_s=data.ignored_s)
+    return (*before, last)
+
+
 def _ended(clock: Clock, event: Recorded[CaseEvent]) -> Clock:
     at, data = event.occurred_at, event.data
-    pauses = clock.pauses
-    if clock.paused:
-        pauses = (*pauses[:-1], replace(pauses[-1], until=at))
+    stopped = data if isinstance(data, ClockStopped) else None
+    pauses = _resumed(clock, at, stopped) if clock.paused else clock.pauses
     ended = replace(clock, pauses=pauses, ended_at=at, warnings=())
-    if isinstance(data, ClockStopped):
-        return replace(ended, due_at=data.due_at, kept=data.kept, elapsed_s=data.elapsed_s)
-    return replace(ended, cancelled=True)
+    match data:
+        case ClockStopped():
+            return replace(ended, due_at=data.due_at, tzdata=data.tzdata, kept=data.kept, elapsed_s=data.elapsed_s)
+        case ClockCancelled():
+            return replace(ended, cancelled=True, kept=data.kept)
+        case _:
+            return ended
 
 
 FOLD = Fold(CASES, Case, evolve)

@@ -26,9 +26,19 @@ from events.case import (
 )
 from events.event import CaseEvent, Recorded
 from events.store import New
-from services.escalation.clocks import Clock, Key, Promise, Times, account, obligation, percents_of
+from services.escalation.clocks import Clock, Key, Promise, Times, account, obligation, percents_of, pinned
 from services.escalation.decide.case import Case
 from services.escalation.timeline import Timeline, timeline
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Promises that a case is to be judged by from now on, and why."""
+
+    promises: tuple[Promise, ...]
+    why: str
+    episode: int = 1
+    """From which episode on: what was said of those before stands."""
 
 
 @dataclass(frozen=True)
@@ -50,21 +60,22 @@ def judge(
     case: Case,
     facts: Sequence[Recorded[CaseEvent]],
     rules: Rules,
-    pin: tuple[Promise, ...] | None = None,
-    why: str = "",
+    pin: Pin | None = None,
 ) -> list[New]:
-    """Everything that is to be said now that these facts are known. `pin`: promises to judge by from now on."""
-    pinned = pin if pin is not None else tuple(rules.promises[ref] for ref in case.promises) or rules.in_force
-    sweep = timeline(case.case_id, facts, pinned)
+    """Everything that is to be said now that these facts are known, and that the case is judged by `pin`."""
+    wanted = pin or (None if case.pins else Pin(rules.in_force, "the case came in"))
+    known = {**rules.promises, **{promise.ref: promise for promise in (wanted.promises if wanted else ())}}
+    pins = case.pins
+    if wanted is not None:
+        pins = pinned(pins, wanted.episode, tuple(promise.ref for promise in wanted.promises))
+    sweep = timeline(case.case_id, facts, [(since, [known[ref] for ref in refs]) for since, refs in pins])
     if not sweep.clocks and not case.clocks:
         return []
     said: list[New] = []
-    refs = tuple(promise.ref for promise in pinned)
-    if refs != case.promises:
-        first = not case.promises
-        event = PromisesPinned(promises=refs, reason=why or "the case came in")
-        said.append(New(event, occurred_at=facts[0].occurred_at if first and pin is None else None))
-    teller = _Teller(case.case_id, rules.times, {p.ref: p for p in pinned}, sweep, why or "a fact was heard of late")
+    if wanted is not None and pins != case.pins:
+        event = PromisesPinned(promises=pins[-1][1], reason=wanted.why, episode=wanted.episode)
+        said.append(New(event, occurred_at=None if case.pins or pin is not None else facts[0].occurred_at))
+    teller = _Teller(case.case_id, rules.times, known, sweep, "a fact was heard of late" if pin is None else pin.why)
     told = [new for key in sorted({*sweep.clocks, *case.clocks}) for new in teller.tell(case.clocks.get(key), key)]
     return said + sorted(told, key=lambda new: (new.occurred_at is None, new.occurred_at))
 
@@ -85,7 +96,7 @@ def _fire(mark: datetime, case_id: str, clock: Clock) -> list[New]:
 
 def _warn(case_id: str, clock: Clock, percent: int, at: datetime) -> New:
     assert clock.due_at is not None or clock.paused
-    event = ClockWarned(**_name(clock), percent=percent, due_at=clock.due_at or at)
+    event = ClockWarned(**_name(clock), percent=percent, due_at=clock.due_at or at, tzdata=clock.tzdata)
     return New(event, occurred_at=at, id=obligation(case_id, clock.key, f"warned {percent}"))
 
 
@@ -94,11 +105,13 @@ def _breach(case_id: str, clock: Clock) -> New:
     clock that was called breached before, and then not, is restated."""
     assert clock.due_at is not None
     if clock.breach_said:
-        after = account(replace(clock, breached_at=clock.due_at))
+        # The warnings before it are said with it, or were: told on, they would be said again under the same ids.
+        after = account(replace(clock, breached_at=clock.due_at, warnings=()))
         event = ClockRestated(**_name(clock), reason="the later due time passed", before=account(clock), after=after)
         what = f"breached again {clock.due_at.isoformat()}"
         return New(event, occurred_at=clock.due_at, id=obligation(case_id, clock.key, what))
-    breached = ClockBreached(**_name(clock), promise=clock.span.promise or "", due_at=clock.due_at)
+    promise = clock.span.promise or ""
+    breached = ClockBreached(**_name(clock), promise=promise, due_at=clock.due_at, tzdata=clock.tzdata)
     return New(breached, occurred_at=clock.due_at, id=obligation(case_id, clock.key, "breached"))
 
 
@@ -140,18 +153,15 @@ class _Teller:
         """With its due time, and its verdict where it ended."""
         if said is not None:
             wanted = replace(wanted, fires=said.fires, warned=said.warned, breach_said=said.breach_said)
-        wanted = self._owing(wanted)
+        wanted = self.times.ignoring(self._owing(wanted), self.sweep.contacts)
         if wanted.ended_at is None:
             return wanted
-        kept = None if wanted.due_at is None and wanted.span.target_s is None else True
-        if wanted.due_at is not None:
-            kept = wanted.ended_at <= wanted.due_at
-        return replace(
-            wanted,
-            kept=None if wanted.cancelled else kept,
-            elapsed_s=self.times.elapsed_s(wanted, wanted.ended_at),
-            warnings=(),
-        )
+        late = wanted.due_at is not None and wanted.ended_at > wanted.due_at
+        if wanted.cancelled:
+            # What was broken by then stays broken: closing a case is no way out of its promises.
+            return replace(wanted, kept=False if late else None, warnings=())
+        kept = None if wanted.span.target_s is None else not late
+        return replace(wanted, kept=kept, elapsed_s=self.times.elapsed_s(wanted, wanted.ended_at), warnings=())
 
     def _owing(self, clock: Clock) -> Clock:
         promise = self.promises.get(clock.span.promise or "")
@@ -169,7 +179,7 @@ class _Teller:
         if wanted.running and said.breached_at is not None and not self._acquits(said, wanted):
             wanted = replace(wanted, breached_at=wanted.due_at)
         before, after = account(said), account(wanted)
-        if before.model_copy(update={"warnings": after.warnings}) == after:
+        if before.model_copy(update={"warnings": after.warnings, "tzdata": after.tzdata}) == after:
             return []
         return [New(ClockRestated(**_name(said), reason=self.why, before=before, after=after))]
 
@@ -177,8 +187,7 @@ class _Teller:
         """One thing that happened to the clock, as it stood then."""
         at, _, what, content = step
         then = self._owing(_as_of(wanted, step))
-        tzdata = self.times.tzdata if then.due_at else None
-        due: dict[str, Any] = {"due_at": then.due_at, "warnings": then.warnings, "tzdata": tzdata}
+        due: dict[str, Any] = {"due_at": then.due_at, "warnings": then.warnings, "tzdata": then.tzdata}
         held: dict[str, Any] = {name: getattr(then.span, name) for name in ("promise", "calendar", "target_s")}
         name = _name(wanted)
         match what:
@@ -187,39 +196,40 @@ class _Teller:
             case "retargeted":
                 event = ClockRetargeted(**name, **held, **due)
             case "paused":
-                event = ClockPaused(**name, reason=content, due_at=then.due_at)
+                event = ClockPaused(**name, reason=content, due_at=then.due_at, tzdata=then.tzdata)
             case "resumed":
-                event = ClockResumed(**name, **due, ignored_s=self._ignored_s(wanted, at))
+                _, since, ignored_s = content
+                event = ClockResumed(**name, **due, ignored_since=since, ignored_s=ignored_s)
             case "cancelled":
-                event = ClockCancelled(**name, reason="the case was closed")
+                event = ClockCancelled(**name, reason="the case was closed", kept=wanted.kept)
             case _:
+                since, ignored_s = content
                 event = ClockStopped(
                     **name,
                     promise=wanted.span.promise,
                     due_at=wanted.due_at,
                     elapsed_s=wanted.elapsed_s or 0,
                     kept=wanted.kept,
-                    ignored_s=self._ignored_s(wanted, at),
+                    ignored_since=since,
+                    ignored_s=ignored_s,
+                    tzdata=wanted.tzdata,
                 )
         return New(event, occurred_at=at)
 
-    def _ignored_s(self, clock: Clock, at: datetime) -> int:
-        """Of the pause that ended then, if one did."""
-        ended = next((pause for pause in clock.pauses if pause.until == at), None)
-        return 0 if ended is None else self.times.ignored_s(clock, ended, self.sweep.contacts, at)
-
 
 def _steps(clock: Clock) -> list[Step]:
-    """What happened to the clock, in order. A pause that ended with the clock ended unsaid."""
+    """What happened to the clock, in order. A pause that ended with the clock ended unsaid: the end tells of it."""
     first, *others = clock.spans
     steps: list[Step] = [(clock.started_at, 0, "started", (first.promise, first.calendar, first.target_s, clock.owner))]
     steps += [(s.since, 1, "retargeted", (s.promise, s.calendar, s.target_s)) for s in others]
     for pause in clock.pauses:
         steps.append((pause.since, 3, "paused", pause.reason))
         if pause.until is not None and pause.until != clock.ended_at:
-            steps.append((pause.until, 2, "resumed", pause.since))
+            steps.append((pause.until, 2, "resumed", (pause.since, pause.ignored_since, pause.ignored_s)))
     if clock.ended_at is not None:
-        steps.append((clock.ended_at, 4, "cancelled" if clock.cancelled else "stopped", None))
+        last = clock.pauses[-1] if clock.pauses and clock.pauses[-1].until == clock.ended_at else None
+        ignored = (None, 0) if last is None or clock.cancelled else (last.ignored_since, last.ignored_s)
+        steps.append((clock.ended_at, 4, "cancelled" if clock.cancelled else "stopped", ignored))
     return sorted(steps, key=lambda step: step[:2])
 
 

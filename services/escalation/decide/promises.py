@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from events.case import Case, Category, ClockKind, Priority
 from events.errors import Invalid
 from events.event import Event
 from events.operations import Cases, PromiseKind, PromisePause, PromisePublished
+from services.escalation.calendars import NoWorkingTime, Timetable, due
 from services.escalation.clocks import Promise
 from services.escalation.decide.configuration import publish
 
@@ -82,12 +84,22 @@ def within(inner: Cases, outer: Cases) -> bool:
 # ---------------------------------------------------------------------------------------------------------- publishing
 
 
+@dataclass(frozen=True, slots=True)
+class PinnedCalendar:
+    """The calendar version that a promise is published on."""
+
+    ref: str
+    """id@version."""
+    timetable: Timetable
+
+
 def publish_promise(
-    wanted: PromisePublished, now: datetime, current: PromisePublished | None, calendar: str | None
+    wanted: PromisePublished, now: datetime, current: PromisePublished | None, calendar: PinnedCalendar | None
 ) -> list[Event]:
     """The next version of a promise, on this calendar version.
 
-    Raises Invalid for a missing or double target, a promise that ends where it begins, a pause where it does not apply.
+    Raises Invalid for a missing or double target, a promise that ends where it begins, a pause where it does not apply,
+    and NoWorkingTime where the calendar has less than the longest target within 10 years from now.
     """
     if calendar is None:
         raise Invalid(f"calendar: there is none called {wanted.calendar}")
@@ -98,7 +110,17 @@ def publish_promise(
         _check_pause(wanted, pause)
     if list(wanted.warnings) != sorted(set(wanted.warnings)):
         raise Invalid("warnings: name each percentage once, rising")
-    return publish(wanted.model_copy(update={"calendar": calendar}), now, current)
+    _check_calendar(wanted, now, calendar)
+    return publish(wanted.model_copy(update={"calendar": calendar.ref}), now, current)
+
+
+def _check_calendar(wanted: PromisePublished, now: datetime, calendar: PinnedCalendar) -> None:
+    longest = timedelta(seconds=max(target.target_s for target in wanted.targets))
+    try:
+        due(calendar.timetable, now, longest)
+    except NoWorkingTime:
+        why = f"has less than {longest} of working time in 10 years from {now:%Y-%m-%d}; no clock would ever be due"
+        raise NoWorkingTime(f"calendar: {calendar.ref} {why}") from None
 
 
 def _check_targets(wanted: PromisePublished) -> None:
@@ -113,7 +135,7 @@ def _check_targets(wanted: PromisePublished) -> None:
         raise Invalid(f"targets: {every}; missing: " + ", ".join(missing))
     for clock in clocks:
         if (clock is ClockKind.OWNERSHIP) is (wanted.kind is PromiseKind.CUSTOMER):
-            raise Invalid(f"targets: a {wanted.kind} promise has no {clock} clock")
+            raise Invalid(f"targets: a promise of kind {wanted.kind} has no {clock} clock")
 
 
 def _check_pause(wanted: PromisePublished, pause: PromisePause) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from events.case import (
+    CaseAssigned,
     CaseClassified,
     CaseClosed,
     CaseEscalated,
@@ -46,6 +47,7 @@ FACTS = (
     CaseReopened,
     CaseClosed,
     CaseQueued,
+    CaseAssigned,
     CaseHandedOver,
     PartnerReturned,
     CaseEscalated,
@@ -71,7 +73,7 @@ async def look(conn: Connection, events: Sequence[Recorded[CaseEvent]]) -> Looke
 async def rules_for(conn: Connection, case_ids: Sequence[str]) -> Rules:
     """What these cases are judged by."""
     in_force = in_order(await promises.promises_in_force(conn))
-    pinned = {ref for row in await clocks.rows_of(conn, case_ids) for ref in row.promises}
+    pinned = {ref for row in await clocks.rows_of(conn, case_ids) for ref in (*row.promises, *row.earlier)}
     known = {promise.ref: promise for promise in in_force}
     known |= await promises.promises_of(conn, pinned - set(known))
     return Rules(in_force, known, await times_of(conn, known.values()))
@@ -85,7 +87,7 @@ async def times_of(conn: Connection, of: Iterable[Promise]) -> Times:
 
 def react(event: Recorded[CaseEvent], looked: Looked, now: datetime, case: Case) -> Sequence[New]:
     """What is to be said once this is known. Raises Retry where other promises were pinned since it was looked."""
-    if not set(case.promises) <= set(looked.rules.promises):
+    if not case.pinned <= looked.rules.promises.keys():
         raise Retry(f"{case.case_id} is judged by other promises by now")
     return decide.judge(case, looked.facts[event.subject], looked.rules)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,6 +13,7 @@ from events.case import (
     ClockBreached,
     ClockCancelled,
     ClockEvent,
+    ClockKind,
     ClockPaused,
     ClockRestated,
     ClockResumed,
@@ -39,24 +41,35 @@ class CaseClocks:
     due_at: datetime | None = None
     """The earliest moment of `owed`."""
     promises: tuple[str, ...] = ()
-    """id@version."""
+    """What its latest episode is judged by: id@version."""
+    earlier: tuple[str, ...] = ()
+    """What episodes before may be judged by."""
+    open_since: datetime | None = None
+    """When the latest episode began."""
+    open_until: datetime | None = None
+    """When it ended; None while it lasts."""
     running: tuple[str, ...] = ()
     """`kind/episode/turn` of each running clock that fires."""
     owed: tuple[str, ...] = ()
     """`moment kind/episode/turn percent` of each thing not said yet."""
+    promised: tuple[str, ...] = ()
+    """`kind/episode/turn calendar` of each running clock that was promised a time and has not broken it."""
+    unreachable: tuple[str, ...] = ()
+    """Those of `promised` that count, and will never be due by that calendar."""
 
 
 def fold_clocks(row: CaseClocks | None, event: Recorded[CaseEvent]) -> CaseClocks:
     """Every event that changes what a clock owes says what it owes from then on."""
     row = row or CaseClocks(event.subject)
     match event.data:
-        case PromisesPinned(promises=promises):
-            return replace(row, promises=promises)
+        case PromisesPinned() as data:
+            before = {*row.promises, *row.earlier} if data.episode > 1 else set[str]()
+            return replace(row, promises=data.promises, earlier=tuple(sorted(before)))
         case ClockWarned() as data:
             said = f" {_name(data)} {data.percent}"
             return _owing(row, (owed for owed in row.owed if not owed.endswith(said)))
         case ClockEvent() as data:
-            return _anew(row, data)
+            return _anew(_episode(row, data, event.occurred_at), data)
         case _:
             return row
 
@@ -65,9 +78,56 @@ def _anew(row: CaseClocks, data: ClockEvent) -> CaseClocks:
     name = _name(data)
     runs = not _ends(data) and _fires(data, name in row.running)
     others = tuple(one for one in row.running if one != name)
-    row = replace(row, running=tuple(sorted((*others, name))) if runs else others)
+    promise = _promised(data, row) if runs else None
     mine = _owed(data) if runs else []
+    row = replace(
+        row,
+        running=tuple(sorted((*others, name))) if runs else others,
+        promised=_instead(row.promised, name, promise),
+        unreachable=_instead(row.unreachable, name, None if mine or _pauses(data) else promise),
+    )
     return _owing(row, [*(owed for owed in row.owed if f" {name} " not in owed), *mine])
+
+
+def _episode(row: CaseClocks, data: ClockEvent, at: datetime) -> CaseClocks:
+    """The resolution clock runs from an episode's beginning to its end."""
+    if data.clock is not ClockKind.RESOLUTION:
+        return row
+    match data:
+        case ClockStarted():
+            return replace(row, open_since=at, open_until=None)
+        case ClockStopped() | ClockCancelled():
+            return replace(row, open_until=at)
+        case ClockRestated(after=after) if row.open_since is None or after.started_at >= row.open_since:
+            return replace(row, open_since=after.started_at, open_until=after.ended_at)
+        case _:
+            return row
+
+
+def _promised(data: ClockEvent, row: CaseClocks) -> str | None:
+    """By which calendar the clock is due from then on."""
+    match data:
+        case ClockStarted() | ClockRetargeted():
+            return None if data.target_s is None else data.calendar
+        case ClockRestated(after=after):
+            return None if after.kept is False or after.spans[-1].target_s is None else after.spans[-1].calendar
+        case ClockBreached():
+            return None
+        case _:
+            known = (entry.partition(" ") for entry in row.promised)
+            return next((calendar for name, _, calendar in known if name == _name(data)), None)
+
+
+def _pauses(data: ClockEvent) -> bool:
+    if isinstance(data, ClockRestated):
+        return bool(data.after.pauses) and data.after.pauses[-1].until is None
+    return isinstance(data, ClockPaused)
+
+
+def _instead(entries: tuple[str, ...], name: str, calendar: str | None) -> tuple[str, ...]:
+    """The entries, with this one for the clock, or none."""
+    others = [entry for entry in entries if entry.partition(" ")[0] != name]
+    return tuple(sorted(others if calendar is None else [*others, f"{name} {calendar}"]))
 
 
 def _owed(data: ClockEvent) -> list[str]:
@@ -116,7 +176,7 @@ def _owing(row: CaseClocks, owed: Iterable[str]) -> CaseClocks:
 
 CLOCKS = View(
     "clocks",
-    2,
+    3,
     CaseClocks,
     (
         PromisesPinned,
@@ -132,7 +192,7 @@ CLOCKS = View(
     ),
     fold_clocks,
     inline=True,
-    indexes=("due_at",),
+    indexes=("due_at", "unreachable"),
 )
 
 
@@ -140,3 +200,11 @@ async def rows_of(conn: Connection, case_ids: Iterable[str]) -> list[CaseClocks]
     """The rows of these cases, of those that have one."""
     statement = sa.select(CLOCKS.table).where(CLOCKS.table.c.case_id.in_(list(case_ids)))
     return [CLOCKS.decode(row) for row in await fetch(conn, statement)]
+
+
+async def unreachable(conn: Connection) -> dict[str, int]:
+    """Calendar id@version → how many running clocks will never be due by it."""
+    entry = sa.func.unnest(CLOCKS.table.c.unreachable).label("entry")
+    # Greater than the empty array is what the index finds.
+    found = await fetch(conn, sa.select(entry).where(CLOCKS.table.c.unreachable > []))
+    return dict(sorted(Counter(row["entry"].partition(" ")[2] for row in found).items()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -22,17 +23,20 @@ class PromiseRow:
     version: int
     content: str
     """The version as JSON."""
+    published_at: datetime
 
     @property
     def promise(self) -> Promise:
-        return Promise(f"{self.promise_id}@{self.version}", PromisePublished.model_validate_json(self.content))
+        content = PromisePublished.model_validate_json(self.content)
+        return Promise(f"{self.promise_id}@{self.version}", content, self.published_at)
 
 
 def fold_promise(row: PromiseRow | None, event: Recorded[PromisePublished]) -> PromiseRow:
-    return PromiseRow(event.subject, subject_id(event), event.data.version, event.data.model_dump_json())
+    data = event.data
+    return PromiseRow(event.subject, subject_id(event), data.version, data.model_dump_json(), event.recorded_at)
 
 
-PROMISES = View("promises", 2, PromiseRow, (PromisePublished,), fold_promise, inline=True)
+PROMISES = View("promises", 3, PromiseRow, (PromisePublished,), fold_promise, inline=True)
 
 
 async def promises_in_force(conn: Connection) -> list[Promise]:
