@@ -9,8 +9,9 @@ from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 
 from events.errors import Unknown
 from events.operations import Role
-from services.metrics.facts import Kind, Verdict
+from services.metrics.facts import Verdict
 from services.metrics.figures import Asked, Bucket, Dimension, answer, parse_where, statement
+from services.metrics.kinds import Kind
 from services.metrics.views import DEFINITIONS
 from services.metrics.walks import Detail, Line, Walk, walk
 from services.runtime import Host

@@ -16,46 +16,31 @@ from events.case import (
     ENDED,
     Case,
     CaseAssigned,
-    CaseClassified,
-    CaseDequeued,
     CaseEscalated,
-    CaseFlagged,
     CaseHandedOver,
-    CaseIssueLinked,
-    CaseIssueMessage,
-    CaseIssueResolved,
-    CaseLinked,
     CaseObserved,
-    CaseOffered,
     CaseOpened,
     CaseQueued,
-    CaseReleased,
-    CaseReranked,
     CaseResolved,
     CaseTakenOver,
     Category,
     ClockBreached,
     ClockCancelled,
-    ClockEvent,
     ClockKind,
     ClockRestated,
     ClockResumed,
     ClockStarted,
     ClockStopped,
     EscalationReturned,
-    EscalationUnanswered,
     FeedbackReceived,
     MessageReceived,
     MessageSent,
-    OfferDeclined,
-    OfferExpired,
-    OfferWithdrawn,
     Priority,
-    PromisesPinned,
     UnitKind,
     evolve,
 )
 from events.event import CaseEvent, Recorded, replace
+from services.metrics.kinds import Kind, kind_of
 
 FIRST_LINE = "1"
 """`CaseObserved.line` of a first-line unit."""
@@ -71,18 +56,6 @@ class Verdict(StrEnum):
     @classmethod
     def of(cls, answer: bool | None) -> Verdict:
         return cls.UNKNOWN if answer is None else cls.YES if answer else cls.NO
-
-
-class Kind(StrEnum):
-    """What a line of a walk is. Only steps count in `events`, throughput and the time between events."""
-
-    STEP = "step"
-    CLOCK = "clock"
-    OFFER = "offer"
-    """Whom the router asked, and what it tidied up once the case had ended."""
-    LABEL = "label"
-    """How the case is seen, and what was noticed: said about it, not done about it."""
-    SURVEY = "survey"
 
 
 @dataclass(frozen=True)
@@ -178,7 +151,7 @@ class CaseFacts:
 def fold(facts: CaseFacts | None, event: Recorded[Any]) -> CaseFacts:
     """The case's facts after one more of its events, in the order of `Recorded.key`."""
     facts = facts or CaseFacts(event.subject)
-    match kind_of(facts, event.data):
+    match kind_of(facts.category, event.data):
         case Kind.STEP:
             return _answered(_step(facts, event))
         case Kind.CLOCK:
@@ -189,28 +162,6 @@ def fold(facts: CaseFacts | None, event: Recorded[Any]) -> CaseFacts:
             return _answered(_survey(facts, event.data))
         case Kind.OFFER:
             return facts
-
-
-def kind_of(facts: CaseFacts, data: CaseEvent) -> Kind:
-    """What the event is, for a case that stands as in `facts`."""
-    match data:
-        case ClockEvent() | PromisesPinned() | EscalationUnanswered():
-            return Kind.CLOCK
-        case CaseOffered() | OfferDeclined() | OfferExpired() | OfferWithdrawn():
-            return Kind.OFFER
-        case CaseDequeued() | CaseReranked():
-            return Kind.OFFER
-        case CaseClassified() | CaseFlagged() | CaseLinked():
-            return Kind.LABEL
-        case CaseIssueLinked() | CaseIssueMessage() | CaseIssueResolved():
-            return Kind.LABEL
-        case CaseReleased():
-            # Released because the case has ended: that must not make its walk longer.
-            return Kind.OFFER if facts.category in ENDED else Kind.STEP
-        case FeedbackReceived():
-            return Kind.SURVEY
-        case _:
-            return Kind.STEP
 
 
 def _step(facts: CaseFacts, event: Recorded[CaseEvent]) -> CaseFacts:

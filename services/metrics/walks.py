@@ -13,7 +13,8 @@ from typing import Any
 from events import case
 from events.event import CaseEvent, Recorded
 from events.personal import personal_fields
-from services.metrics.facts import CaseFacts, Kind, Verdict, fold, kind_of, wire_name
+from services.metrics.facts import CaseFacts, Verdict, fold, wire_name
+from services.metrics.kinds import Kind, kind_of
 from services.metrics.overlaps import Overlap, overlaps
 
 Detail = str | int | bool
@@ -103,7 +104,7 @@ def _collect(evidence: dict[str, list[str]], before: CaseFacts, after: CaseFacts
 
 
 def _line(before: CaseFacts, event: Recorded[CaseEvent]) -> Line:
-    kind, data = kind_of(before, event.data), event.data
+    kind, data = kind_of(before.category, event.data), event.data
     since = before.last_at if kind is Kind.STEP else None
     return Line(
         id=event.id,

@@ -35,7 +35,8 @@ from events.case import (
 from events.event import CaseEvent
 from events.personal import Sealed
 from events.testing import START, Happened, folding, history
-from services.metrics.facts import Kind, Verdict
+from services.metrics.facts import Verdict
+from services.metrics.kinds import Kind
 from services.metrics.views import CASE_FACTS
 from services.metrics.walks import Walk, walk, what_happened
 from tests.given import an
