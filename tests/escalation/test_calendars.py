@@ -8,13 +8,10 @@ import zoneinfo
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from events.errors import Invalid
 from services.escalation.calendars import (
@@ -27,7 +24,6 @@ from services.escalation.calendars import (
     Why,
     Window,
     Windows,
-    counted,
     due,
     due_in_days,
     elapsed,
@@ -331,93 +327,6 @@ def test_every_minute_is_explained() -> None:
         (Why.CLOSED, 57),
         (Why.COUNTED, 1),
     ]
-
-
-# ----------------------------------------------------------------------------------------------------- the properties
-
-ZONES = ("Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "America/St_Johns", "UTC")
-BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-
-_times = st.integers(0, 95).map(lambda n: f"{n // 4:02}:{n % 4 * 15:02}")
-_windows = st.lists(st.builds(Window.parse, _times, st.one_of(_times, st.just("24:00"))), max_size=3).map(tuple)
-_moments = st.integers(0, 400 * 86_400).map(lambda s: BEGIN + timedelta(seconds=s))
-_near = st.integers(0, 20 * 86_400).map(lambda s: timedelta(seconds=s))
-_dates = st.integers(0, 400).map(lambda n: BEGIN.date() + timedelta(days=n))
-
-
-@st.composite
-def calendars(draw: st.DrawFn) -> Calendar:
-    """Any that is open on some day of the week."""
-    week = draw(st.lists(_windows, min_size=7, max_size=7).filter(any))
-    mon, tue, wed, thu, fri, sat, sun = week
-    return Calendar(
-        draw(st.sampled_from(ZONES)),
-        (mon, tue, wed, thu, fri, sat, sun),
-        draw(st.frozensets(_dates, max_size=8)),
-        tuple(draw(st.dictionaries(_dates, _windows, max_size=4)).items()),
-    )
-
-
-@st.composite
-def timetables(draw: st.DrawFn) -> Timetable:
-    later = draw(st.lists(st.tuples(_moments, calendars()), max_size=2))
-    return Timetable.of([(None, draw(calendars())), *later])
-
-
-@st.composite
-def pauses_near(draw: st.DrawFn, start: datetime) -> list[Pause]:
-    """Some that end, in any order."""
-    found = draw(st.lists(st.tuples(_near, _near), max_size=4))
-    return [(start + since, start + since + span / 4) for since, span in found]
-
-
-@settings(deadline=None, max_examples=150)
-@given(st.data())
-def test_working_time_adds_up_however_an_interval_is_split(data: st.DataObject) -> None:
-    hours, start = data.draw(timetables()), data.draw(_moments)
-    cuts = sorted(start + data.draw(_near) for _ in range(4))
-    pauses = data.draw(pauses_near(start))
-    whole = elapsed(hours, cuts[0], cuts[-1], pauses)
-    assert sum((elapsed(hours, a, b, pauses) for a, b in pairwise(cuts)), ZERO) == whole
-    assert ZERO <= whole <= cuts[-1] - cuts[0]
-
-
-@settings(deadline=None, max_examples=150)
-@given(st.data())
-def test_a_due_time_is_the_first_moment_at_which_the_target_is_used_up(data: st.DataObject) -> None:
-    hours, start, target = data.draw(timetables()), data.draw(_moments), data.draw(_near) / 8 + MINUTE
-    pauses = data.draw(pauses_near(start))
-    found = due(hours, start, target, pauses)
-    assert found is not None
-    assert elapsed(hours, start, found, pauses) == target
-    assert elapsed(hours, start, found - timedelta(microseconds=1), pauses) < target
-
-
-@settings(deadline=None, max_examples=100)
-@given(st.data())
-def test_more_time_is_never_due_earlier_and_a_later_end_never_counts_less(data: st.DataObject) -> None:
-    hours, start, pauses = data.draw(timetables()), data.draw(_moments), data.draw(pauses_near(data.draw(_moments)))
-    less, more = sorted((data.draw(_near) / 8, data.draw(_near) / 8))
-    first, second = due(hours, start, less, pauses), due(hours, start, more, pauses)
-    assert first is not None
-    assert second is not None
-    assert start <= first <= second
-    early, late = sorted((start + data.draw(_near), start + data.draw(_near)))
-    assert elapsed(hours, start, early, pauses) <= elapsed(hours, start, late, pauses)
-
-
-@settings(deadline=None, max_examples=150)
-@given(st.data())
-def test_segments_cover_every_moment_once_and_their_counted_ones_are_the_working_time(data: st.DataObject) -> None:
-    hours, start = data.draw(timetables()), data.draw(_moments)
-    end, pauses = start + data.draw(_near), data.draw(pauses_near(start))
-    found = segments(hours, start, end, pauses)
-    if start < end:
-        assert (found[0].since, found[-1].until) == (start, end)
-    for before, after in pairwise(found):
-        assert before.until == after.since
-        assert before.why is not after.why
-    assert [(s.since, s.until) for s in found if s.counted] == list(counted(hours, start, end, pauses))
 
 
 # ------------------------------------------------------------------------------------------------- the second opinion
