@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from services.__main__ import SERVICES, command_line
+from services.commands.clock import explanation
 from services.commands.figures import shown
 from services.commands.walk import duration
 from tests.commands.conftest import Up, called, free_port
@@ -101,6 +104,39 @@ async def test_clock_says_what_was_promised_and_where_every_minute_went(up: Up, 
     assert "nothing promised" in shown.out
     told = (await up.command("clock", case_id, "--json")).json
     assert {item["clock"] for item in told["items"]} >= {"first_response", "resolution", "handling"}
+
+
+def told(**changes: Any) -> str:
+    """How a clock of eight hours is printed."""
+    piece = {"since": "2026-03-30T09:00:00Z", "until": "2026-03-30T10:00:00Z", "counted": True, "why": "working time"}
+    piece |= {"seconds": 3600.0, "pieces": 1, "promise": "standard@1", "calendar": "office@2"}
+    clock = {"clock": "resolution", "episode": 1, "turn": 0, "owner": None, "state": "running", "kept": None}
+    clock |= {"promise": "standard@1", "calendar": "office@2", "started_at": piece["since"], "warned": []}
+    clock |= {"due_at": "2026-03-30T17:00:00Z", "target_s": 28_800, "elapsed_s": 3600, "remaining_s": 25_200}
+    clock |= {"ignored_s": 0, "segments": [piece | changes.pop("piece", {})]} | changes
+    console = Console(width=160)
+    with console.capture() as shown:
+        console.print(explanation("c-1", {"items": [clock], "promises": ["standard@1"], "tzdata": "2026f"}))
+    return shown.get()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, "resolution: running; 1 h used of 8 h, due 2026-03-30 17:00:00"),
+        (
+            {"kept": False, "state": "breached", "warned": [50, 75]},
+            "breached, not kept; 1 h used of 8 h, due",
+        ),
+        ({"state": "paused", "due_at": None}, "paused; 1 h used of 8 h, 7 h left when it goes on"),
+        ({"state": "no_working_time", "due_at": None}, "of 8 h, never due: office@2 has too little working time"),
+        ({"ignored_s": 3600}, "; 1 h paused after the customer had come in again"),
+        ({"piece": {"pieces": 12}}, "working time, 12 times"),
+        ({"piece": {"calendar": "night@1", "promise": "vip@3"}}, "vip@3 on night@1"),
+    ],
+)
+def test_a_clock_is_told_in_words_a_team_lead_can_check(changes: dict[str, Any], says: str) -> None:
+    assert says in told(**changes)
 
 
 @pytest.mark.parametrize("name", ["up", "serve", "import", "figures", "walk", "clock", "rebuild", "verify", "demo"])
