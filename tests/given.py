@@ -195,7 +195,15 @@ _ESCALATION_UNIT: tuple[Event, ...] = (
         warnings=(case.ClockWarning(percent=75, at=NOON),),
         tzdata="2026.6",
     ),
-    case.ClockCancelled(clock=ClockKind.NEXT_RESPONSE, episode=1, turn=2, reason="the case was closed", kept=None),
+    case.ClockCancelled(
+        clock=ClockKind.NEXT_RESPONSE,
+        episode=1,
+        turn=2,
+        reason="the case was closed",
+        kept=None,
+        ignored_s=0,
+        ignored_since=None,
+    ),
     case.ClockRestated(
         clock=ClockKind.NEXT_RESPONSE,
         episode=1,

@@ -437,6 +437,9 @@ class ClockCancelled(ClockEvent, type="casewalk.case.clock_cancelled.v1", writer
     reason: Label
     kept: bool | None = None
     """False where that was after its due time; else it is no verdict."""
+    ignored_s: int = Field(default=0, ge=0)
+    """As `clock_stopped` says it."""
+    ignored_since: Moment | None = None
 
 
 class ClockPause(Part):

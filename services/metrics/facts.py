@@ -250,7 +250,7 @@ def _clock(facts: CaseFacts, data: CaseEvent) -> CaseFacts:
 def _ignored_s(data: CaseEvent) -> int:
     """What the event adds to it: a pause counts when it ends, and is counted anew where the clock is told anew."""
     match data:
-        case ClockResumed(clock=ClockKind.HANDLING) | ClockStopped(clock=ClockKind.HANDLING):
+        case ClockResumed() | ClockStopped() | ClockCancelled() if data.clock is ClockKind.HANDLING:
             return data.ignored_s
         case ClockRestated(clock=ClockKind.HANDLING):
             before = () if data.before is None else data.before.pauses

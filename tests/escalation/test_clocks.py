@@ -268,6 +268,13 @@ def test_a_contact_heard_of_after_the_pause_it_fell_into_is_measured_all_the_sam
     assert case.clock(HANDLING).pauses[0].ignored_s == 3 * 3600
 
 
+def test_a_pause_that_ends_with_a_closed_case_is_measured_too() -> None:
+    case = opened().hear(an(CaseHandedOver), START + HOUR).hear(CONTACT, START + 2 * HOUR)
+    case.hear(an(CaseClosed, episode=1), START + 5 * HOUR)
+    (cancelled,) = [event for event in case.events(ClockCancelled) if event.clock is HANDLING]
+    assert (cancelled.ignored_s, cancelled.ignored_since) == (3 * 3600, START + 2 * HOUR)
+
+
 def test_two_pauses_in_one_minute_are_two() -> None:
     case = opened()
     for s in (0, 20):
@@ -391,7 +398,19 @@ def test_a_longer_target_after_a_breach_restates_and_a_second_breach_is_a_restat
     assert case.clock(FIRST).verdict is False
     assert len(case.events(ClockBreached)) == 1
     assert [event.after.kept for event in case.events(ClockRestated)] == [None, False]
-    assert case.fire(START + 26 * HOUR).last == [], "the warnings on the way to it were said with it, once"
+
+
+def test_a_second_breach_says_the_warnings_before_it_once() -> None:
+    """The pause after the due time took away those of the first one, before the timer came to say them."""
+    pauses = [{"clocks": [RESOLUTION], "categories": [Category.WAITING_CUSTOMER]}]
+    slow, fast = every(RESOLUTION, 24)[:2], every(RESOLUTION, 1)[2:]
+    case = opened(promises=[promise("standard@1", targets=(*slow, *fast), pauses=pauses)])
+    case.hear(QUESTION, START + 2 * HOUR).fire(START + 3 * HOUR).hear(CONTACT, START + 3 * HOUR)
+    case.hear(an(CaseClassified, priority=Priority.LOW, tier=None, journey=None), START + HOUR / 2)
+    case.fire(START + 26 * HOUR)
+    assert [event.percent for event in case.events(ClockWarned) if event.clock is RESOLUTION] == [50, 75, 90]
+    assert case.clock(RESOLUTION).verdict is False
+    assert case.fire(START + 27 * HOUR).last == []
 
 
 def test_an_answer_heard_of_late_splits_a_turn_in_two() -> None:

@@ -108,32 +108,23 @@ def ticked(clock: Clock | None, key: Key, event: Recorded[CaseEvent]) -> Clock |
         case ClockBreached():
             return replace(clock, breached_at=data.due_at, breach_said=True, warnings=())
         case ClockStopped() | ClockCancelled():
-            return _ended(clock, event)
+            return _ended(clock, data, at)
         case _:
             return clock
 
 
-def _resumed(clock: Clock, at: datetime, data: ClockResumed | ClockStopped | None) -> tuple[Pause, ...]:
+def _resumed(clock: Clock, at: datetime, data: ClockResumed | ClockStopped | ClockCancelled) -> tuple[Pause, ...]:
     """The pauses, the last of which ended."""
     *before, last = clock.pauses
-    last = replace(last, until=at)
-    if data is not None:
-        last = replace(last, ignored_since=data.ignored_since, ignored_s=data.ignored_s)
-    return (*before, last)
+    return (*before, replace(last, until=at, ignored_since=data.ignored_since, ignored_s=data.ignored_s))
 
 
-def _ended(clock: Clock, event: Recorded[CaseEvent]) -> Clock:
-    at, data = event.occurred_at, event.data
-    stopped = data if isinstance(data, ClockStopped) else None
-    pauses = _resumed(clock, at, stopped) if clock.paused else clock.pauses
-    ended = replace(clock, pauses=pauses, ended_at=at, warnings=())
-    match data:
-        case ClockStopped():
-            return replace(ended, due_at=data.due_at, tzdata=data.tzdata, kept=data.kept, elapsed_s=data.elapsed_s)
-        case ClockCancelled():
-            return replace(ended, cancelled=True, kept=data.kept)
-        case _:
-            return ended
+def _ended(clock: Clock, data: ClockStopped | ClockCancelled, at: datetime) -> Clock:
+    pauses = _resumed(clock, at, data) if clock.paused else clock.pauses
+    ended = replace(clock, pauses=pauses, ended_at=at, kept=data.kept, warnings=())
+    if isinstance(data, ClockCancelled):
+        return replace(ended, cancelled=True)
+    return replace(ended, due_at=data.due_at, tzdata=data.tzdata, elapsed_s=data.elapsed_s)
 
 
 FOLD = Fold(CASES, Case, evolve)

@@ -201,7 +201,14 @@ class _Teller:
                 _, since, ignored_s = content
                 event = ClockResumed(**name, **due, ignored_since=since, ignored_s=ignored_s)
             case "cancelled":
-                event = ClockCancelled(**name, reason="the case was closed", kept=wanted.kept)
+                since, ignored_s = content
+                event = ClockCancelled(
+                    **name,
+                    reason="the case was closed",
+                    kept=wanted.kept,
+                    ignored_since=since,
+                    ignored_s=ignored_s,
+                )
             case _:
                 since, ignored_s = content
                 event = ClockStopped(
@@ -228,7 +235,7 @@ def _steps(clock: Clock) -> list[Step]:
             steps.append((pause.until, 2, "resumed", (pause.since, pause.ignored_since, pause.ignored_s)))
     if clock.ended_at is not None:
         last = clock.pauses[-1] if clock.pauses and clock.pauses[-1].until == clock.ended_at else None
-        ignored = (None, 0) if last is None or clock.cancelled else (last.ignored_since, last.ignored_s)
+        ignored = (None, 0) if last is None else (last.ignored_since, last.ignored_s)
         steps.append((clock.ended_at, 4, "cancelled" if clock.cancelled else "stopped", ignored))
     return sorted(steps, key=lambda step: step[:2])
 
