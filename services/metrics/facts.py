@@ -222,7 +222,8 @@ def _labelled(facts: CaseFacts, event: Recorded[CaseEvent]) -> CaseFacts:
 def _clock(facts: CaseFacts, data: CaseEvent) -> CaseFacts:
     """A stopped clock says whether its promise was kept; a breached one says no until it is stopped, and a restated one
     whatever is true by then."""
-    facts = replace(facts, ignored_s=facts.ignored_s + _ignored_s(data))
+    if ignored_s := _ignored_s(data):
+        facts = replace(facts, ignored_s=facts.ignored_s + ignored_s)
     match data:
         case ClockCancelled(clock=ClockKind.RESOLUTION) if data.episode >= facts.clock_episode:
             return replace(facts, clock_episode=data.episode, clock_kept=Verdict.of(data.kept))

@@ -181,6 +181,7 @@ OTHERS: Final[dict[Role, dict[str, Others]]] = {
         "POST /v1/cases/{case_id}:close": Others.SHARED,
         "POST /v1/cases/{case_id}:classify": Others.SHARED,
         "POST /v1/cases/{case_id}:flag": Others.SHARED,
+        "POST /v1/cases/{case_id}:link": Others.SHARED,
         "POST /v1/calendars:compute": Others.SHARED,
         "POST /v1/escalations": Others.SHARED,
         "POST /v1/escalations/{escalation_id}:acknowledge": Others.SHARED,

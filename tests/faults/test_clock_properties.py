@@ -18,7 +18,7 @@ from tests.escalation import chance
 from tests.escalation.hearing import Hearing
 from tests.given import an
 
-pytestmark = pytest.mark.sample
+pytestmark = [pytest.mark.sample, pytest.mark.timeout(7200)]
 
 MICROSECOND = timedelta(microseconds=1)
 
