@@ -187,7 +187,7 @@ class FeedbackReceived(CaseEvent, type="casewalk.case.feedback_received.v1", wri
 
 
 class CaseObserved(CaseEvent, type="casewalk.case.observed.v1", writer="intake"):
-    """One row of another system's history: what it recorded about the case at that moment. Nothing is judged by it."""
+    """One row of another system's history: what it recorded about the case at that moment. Nothing fires by it."""
 
     import_id: Ref
     profile: Ref
@@ -209,6 +209,8 @@ class CaseObserved(CaseEvent, type="casewalk.case.observed.v1", writer="intake")
     language: Ref | None = None
     journey: Ref | None = None
     priority: Priority | None = None
+    promises: tuple[Ref, ...] = ()
+    """id@version: what the import asks its history to be judged by; the same on every row of a case."""
 
 
 class CaseTakenOver(CaseEvent, type="casewalk.case.taken_over.v1", writer="intake"):

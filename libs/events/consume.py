@@ -60,6 +60,11 @@ class Reactor:
     keeps: bool = False
     """Whether everything it ever read is kept in the table `past`, these events included before `look` is called: for a
     decision that depends on all of a subject's events, in the order in which they happened."""
+    wants: Callable[[Recorded[Any]], bool] | None = None
+    """Which of the events it reads lead to anything (None: any); the others are neither kept nor decided on."""
+
+    def is_for(self, event: Recorded[Any]) -> bool:
+        return isinstance(event.data, self.reads) and (self.wants is None or self.wants(event))
 
 
 class Handler(Protocol):
@@ -82,7 +87,7 @@ class Reacting:
     async def handle(self, conn: Connection, events: Sequence[Recorded[Any]]) -> list[Outcome]:
         changes = []
         for reactor in self.reactors:
-            mine = [event for event in events if isinstance(event.data, reactor.reads)]
+            mine = [event for event in events if reactor.is_for(event)]
             if mine and reactor.keeps:
                 await project.remember(conn, mine, over=True, table="past")
             looked = await reactor.look(conn, mine) if mine and reactor.look is not None else None

@@ -48,7 +48,8 @@ def explanation(case: str, answer: dict[str, Any]) -> RenderableType:
     if not answer["items"]:
         return Text(f"Case {case} has no clocks.")
     ordered = sorted(answer["items"], key=lambda one: (one["promise"] is None, one["started_at"], one["clock"]))
-    judged = ", ".join(answer["promises"]) or "nothing"
+    imported = {one["promise"]: None for one in ordered if one["promise"] and not one["fires"]}
+    judged = ", ".join([*answer["promises"], *imported]) or "nothing"
     head = Text(f"Case {case}, judged by {judged}; time zones of {answer['tzdata'] or 'no calendar'}")
     return Group(head, *(part for one in ordered for part in _clock(one)))
 
@@ -58,6 +59,7 @@ def _clock(one: dict[str, Any]) -> Iterator[RenderableType]:
     which = [f"episode {one['episode']}"] if one["episode"] > 1 else []
     which += [f"turn {one['turn']}"] if one["turn"] > 1 else []
     which += [f"of {one['owner']}"] if one["owner"] else []
+    which += [] if one["fires"] else ["in imported history"]
     verdict, colour = VERDICTS[one["kept"]]
     yield Text()
     yield Text.assemble(

@@ -72,10 +72,10 @@ def import_file(
 ) -> None:
     """Import the history another system logged.
 
-    Every row becomes one observed step of its case's walk, at its original time; nothing is judged, routed or clocked
-    by it. The whole file is checked before its first row is sent. The import's id is made of the file's content and the
-    profile, and rows the server knows are skipped: after a break, run the same command again. Exits 4 when the server
-    refused rows.
+    Every row becomes one observed step of its case's walk, at its original time; nothing is routed by it, and nothing
+    is clocked unless the profile names promises. The whole file is checked before its first row is sent. The import's
+    id is made of the file's content and the profile, and rows the server knows are skipped: after a break, run the
+    same command again. Exits 4 when the server refused rows.
     """
     try:
         plan = load_profile(profile)
@@ -119,6 +119,7 @@ def check(file: Path, profile: Profile) -> tuple[str, int]:
 async def send_and_see(client: Client, profile: Profile, import_id: str, file: Path, rows: int) -> Imported:
     """Send the file, and wait until the figures show it. Raises NotReachable, ServerRefused."""
     async with client:
+        await check_promises(client, profile)
         imported = await send(client, profile, import_id, file, rows)
         try:
             await see(client, imported)
@@ -126,6 +127,23 @@ async def send_and_see(client: Client, profile: Profile, import_id: str, file: P
             if refused.status != HTTPStatus.FORBIDDEN:
                 raise  # a channel's key brings history in and reads no figures
     return imported
+
+
+async def check_promises(client: Client, profile: Profile) -> None:
+    """Whether the versions that the profile names are published, before its first row is sent. Raises CommandFailed."""
+    if not profile.promises:
+        return
+    try:
+        items = (await client.get("/v1/promises")).body["items"]
+    except ServerRefused as refused:
+        if refused.status != HTTPStatus.FORBIDDEN:
+            raise  # a channel's key brings history in and reads no promises: the clocks will say what they lack
+        return
+    latest = {item["promise_id"]: item["version"] for item in items}
+    named = [(ref, *ref.rpartition("@")[::2]) for ref in profile.promises]
+    missing = [ref for ref, name, version in named if int(version) > latest.get(name, 0)]
+    if missing:
+        raise CommandFailed(f"nothing was sent, because there is no promise {', '.join(missing)}", ExitCode.USAGE)
 
 
 async def see(client: Client, imported: Imported, *, pause_s: float = LOOK_EVERY_S) -> None:
@@ -149,7 +167,9 @@ async def send(client: Client, profile: Profile, import_id: str, file: Path, row
     with progress() as bar:
         task = bar.add_task(f"importing {file.name}", total=rows)
         while chunk := list(islice(left, ROWS_PER_CHUNK)):
-            answer = await client.post_lines("/v1/imports", ndjson(chunk), profile=profile.name, import_id=import_id)
+            answer = await client.post_lines(
+                "/v1/imports", ndjson(chunk), profile=profile.name, import_id=import_id, promises=profile.promises
+            )
             imported.add(sent, answer.body)
             sent += len(chunk)
             bar.update(task, completed=sent)

@@ -19,7 +19,15 @@ from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from events.case import Category
 from events.event import Ref
@@ -133,6 +141,10 @@ Source = Annotated[Value, BeforeValidator(_spelled_out)]
 When = Annotated[Time, BeforeValidator(_spelled_out)]
 
 
+Version = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}@[1-9][0-9]{0,8}$")]
+"""id@version of a promise."""
+
+
 class Profile(_Part):
     """Which columns say what; the fields of `events.case.CaseObserved` say what each fact means."""
 
@@ -155,6 +167,8 @@ class Profile(_Part):
     language: Source | None = None
     journey: Source | None = None
     priority: Source | None = None
+    promises: tuple[Version, ...] = Field(default=(), max_length=20)
+    """id@version of what the history is judged by. None: it is judged by nothing."""
 
     def rows(self, lines: Iterable[str]) -> Iterator[Row]:
         """The file's rows as `POST /v1/imports` takes them, one at a time. Raises ProfileError at the first bad one."""

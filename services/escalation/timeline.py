@@ -133,7 +133,7 @@ class Timeline:
             self._stop(at, ClockKind.OWNERSHIP)
 
     def _start(self, kind: ClockKind, at: datetime, owner: str | None = None) -> None:
-        if not self.case.live or self._one(kind) is not None:
+        if not self._counts() or self._one(kind) is not None:
             return
         repeats = kind in (ClockKind.NEXT_RESPONSE, ClockKind.PERIODIC_UPDATE, ClockKind.OWNERSHIP)
         episode = self.case.episode
@@ -142,10 +142,14 @@ class Timeline:
             self.begun.add((kind, episode, turn))
             self._put(Clock(kind, episode, turn, at, (Span(at),), owner=owner))
 
-    def _stop(self, at: datetime, *kinds: ClockKind) -> None:
+    def _counts(self) -> bool:
+        """Whether the case has clocks by now."""
+        return self.case.live
+
+    def _stop(self, at: datetime, *kinds: ClockKind, cancelled: bool = False) -> None:
         for clock in self._running():
             if clock.kind in kinds:
-                self._put(_ended(clock, at))
+                self._put(replace(_ended(clock, at), cancelled=cancelled))
 
     def _running(self) -> list[Clock]:
         return [clock for clock in self.clocks.values() if clock.running]
@@ -161,7 +165,7 @@ class Timeline:
 
     def _pause(self, at: datetime) -> None:
         reason = self.case.category if self.case.category in WAITING else None
-        asked = self.last_public_at is not None and at - self.last_public_at <= RECENT
+        asked = self._asked(at)
         for clock in self._running():
             last = clock.pauses[-1] if clock.paused else None
             wanted = reason if reason in self._pauses(clock) else None
@@ -171,6 +175,10 @@ class Timeline:
             may = wanted is not Category.WAITING_CUSTOMER or asked
             if wanted is not None and may and (last is None or last.reason is not wanted):
                 self._put(replace(clock, pauses=(*clock.pauses, Pause(at, None, wanted))))
+
+    def _asked(self, at: datetime) -> bool:
+        """Whether the customer was asked something."""
+        return self.last_public_at is not None and at - self.last_public_at <= RECENT
 
     def _target(self, at: datetime) -> None:
         for clock in self._running():

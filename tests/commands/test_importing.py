@@ -10,11 +10,14 @@ import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import uuid5
 
 import pytest
 
+from events.wire import NAMESPACE
 from services.commands.importing import ROWS_PER_CHUNK
 from tests.commands.conftest import Up, called, environment, started
 from tests.metrics.samples import VINST
@@ -121,6 +124,33 @@ async def test_rows_the_server_refuses_are_named_and_the_others_are_in(up: Up, d
     assert ended.code == 4
     assert (ended.json["recorded"], ended.json["refused"]) == (len(rows), 1)
     assert f"row {len(rows) + 1}: " in ended.err
+
+
+async def test_a_profile_may_name_promises_that_are_published_and_no_others(up: Up, directory: Path) -> None:
+    path = directory / "promised.csv"
+    path.write_text(VINST.small)
+    shipped = (files("services") / "intake" / "profiles" / "vinst.yaml").read_text("utf-8")
+    profile = directory / "promised.yaml"
+
+    def promised(ref: str) -> tuple[str, ...]:
+        profile.write_text(f"{shipped}\npromises: [{ref}]\n".replace("name: vinst", "name: vinst-promised"))
+        return ("import", str(path), "--profile", str(profile), "--json")
+
+    refused = await up.command(*promised("standard@9"))
+    assert (refused.code, "there is no promise standard@9" in refused.err) == (2, True)
+    taken = await up.command(*promised("standard@1"))
+    assert taken.code == 0, taken.err
+    assert taken.json["known"] == 0, "nothing was sent before"
+
+    async def judged() -> bool:
+        figures = await up.command("figures", "--json", "--where", f"import={taken.json['import_id']}")
+        return bool(figures.json["promise_kept"]["n"] == 4)
+
+    await until(judged, limit_s=60)
+    case_id = str(uuid5(NAMESPACE, "vinst-promised/B"))
+    shown = await up.command("clock", case_id)
+    assert "judged by standard@1" in shown.out
+    assert "resolution (in imported history): stopped, not kept" in shown.out
 
 
 async def test_a_file_the_profile_does_not_cover_is_not_sent_at_all(up: Up, directory: Path) -> None:

@@ -327,6 +327,22 @@ def test_a_row_is_recorded_once() -> None:
     first.after.when(partial(cases.observe, rows)).nothing()
 
 
+def test_what_a_history_is_judged_by_is_settled_with_its_first_row() -> None:
+    promised, plain = [
+        [Row(one.observed.model_copy(update={"promises": refs}), one.at, one.id) for one in rows]
+        for refs in (("gold@1",), ())
+        for rows in ([row(1, START - 2 * HOUR), row(2, START - HOUR)],)
+    ]
+
+    def promises(first: list[Row], then: list[Row]) -> list[tuple[str, ...]]:
+        begun = given(FOLD).when(partial(cases.observe, first[:1]), now=START)
+        rest = begun.after.when(partial(cases.observe, then), now=START)
+        return [one.promises for one in (*begun.events, *rest.events) if isinstance(one, CaseObserved)]
+
+    assert promises(promised, plain) == [("gold@1",)] * 2
+    assert promises(plain, promised) == [()] * 2
+
+
 def test_rows_of_an_impossible_time_are_left_out() -> None:
     rows = [
         row(1, datetime(1969, 12, 31, tzinfo=UTC)),

@@ -58,12 +58,16 @@ class ClockAnswer(Answer):
     remaining_s: int | None = Field(description="Of the target; never below 0.")
     kept: bool | None = Field(description="Whether the promise was kept; null while that is open, or without one.")
     ignored_s: int = Field(description="Of the pauses that have ended, after the customer had come in again.")
+    fires: bool = Field(description="False in another system's history: it is measured, and nobody is warned of it.")
     segments: list[SegmentAnswer] = Field(description="Every moment from the start to the stop, or to now, once.")
 
 
 class Clocks(Answer):
     items: list[ClockAnswer]
-    promises: list[str] = Field(description="What the case is judged by, in the order of asking: id@version.")
+    promises: list[str] = Field(
+        description="What the case is judged by, in the order of asking: id@version. Imported history is not judged by"
+        " these: its clocks say what they go by."
+    )
     tzdata: str | None = Field(description="The version of the time zone data that was reckoned with.")
 
 
@@ -87,6 +91,7 @@ def _clock(clock: Clock, times: Times, now: datetime) -> ClockAnswer:
         elapsed_s=times.elapsed_s(clock, now) if clock.elapsed_s is None else clock.elapsed_s,
         remaining_s=times.remaining_s(clock, now),
         kept=clock.verdict,
+        fires=clock.fires,
         ignored_s=sum(pause.ignored_s for pause in clock.pauses),
         segments=summed_up(list(_segments(clock, times, now))),
     )

@@ -57,8 +57,10 @@ class Case:
         return self.escalations[-1] if self.escalations else None
 
     def latest(self, kind: ClockKind) -> Clock | None:
-        """The clock of the latest episode that has one of this kind."""
-        return max((c for c in self.clocks.values() if c.kind is kind), key=lambda clock: clock.key, default=None)
+        """The clock of the latest episode that has one of this kind; another system's history has none."""
+        return max(
+            (c for c in self.clocks.values() if c.kind is kind and c.fires), key=lambda clock: clock.key, default=None
+        )
 
     @property
     def running(self) -> tuple[Clock, ...]:

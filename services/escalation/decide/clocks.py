@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from events.case import (
+    CaseObserved,
     ClockBreached,
     ClockCancelled,
     ClockPaused,
@@ -62,7 +63,13 @@ def judge(
     rules: Rules,
     pin: Pin | None = None,
 ) -> list[New]:
-    """Everything that is to be said now that these facts are known, and that the case is judged by `pin`."""
+    """Everything that is to be said now that these facts are known, and that the case is judged by `pin`.
+
+    What another system recorded is no fact here: `decide.observed` judges it.
+    """
+    facts = [fact for fact in facts if not isinstance(fact.data, CaseObserved)]
+    if not facts:
+        return []
     wanted = pin or (None if case.pins else Pin(rules.in_force, "the case came in"))
     known = {**rules.promises, **{promise.ref: promise for promise in (wanted.promises if wanted else ())}}
     pins = case.pins
@@ -75,8 +82,9 @@ def judge(
     if wanted is not None and pins != case.pins:
         event = PromisesPinned(promises=pins[-1][1], reason=wanted.why, episode=wanted.episode)
         said.append(New(event, occurred_at=None if case.pins or pin is not None else facts[0].occurred_at))
-    teller = _Teller(case.case_id, rules.times, known, sweep, "a fact was heard of late" if pin is None else pin.why)
-    told = [new for key in sorted({*sweep.clocks, *case.clocks}) for new in teller.tell(case.clocks.get(key), key)]
+    teller = Teller(case.case_id, rules.times, known, sweep, "a fact was heard of late" if pin is None else pin.why)
+    firing = (key for key, clock in case.clocks.items() if clock.fires)
+    told = [new for key in sorted({*sweep.clocks, *firing}) for new in teller.tell(case.clocks.get(key), key)]
     return said + sorted(told, key=lambda new: (new.occurred_at is None, new.occurred_at))
 
 
@@ -121,7 +129,7 @@ def _name(clock: Clock) -> dict[str, Any]:
 
 
 @dataclass
-class _Teller:
+class Teller:
     """Says the difference for one case."""
 
     case_id: str
@@ -135,6 +143,8 @@ class _Teller:
         if wanted is None:
             return self._never_was(said)
         wanted = self._judged(wanted, said)
+        if said is not None and not said.fires:
+            return self._anew(said, wanted, "the case was taken over")
         before, after = ([] if said is None else _steps(said)), _steps(wanted)
         if said is not None and (after[: len(before)] != before or self._acquits(said, wanted)):
             return self._restate(said, wanted)
@@ -144,6 +154,18 @@ class _Teller:
             return self._restate(said, wanted)
         return [*news[:-1], _breach(self.case_id, wanted), news[-1]] if late else news
 
+    def recorded(self, said: Clock | None, wanted: Clock) -> list[New]:
+        """The same of a clock in another system's history: it is told whole, and never fires."""
+        return self._anew(said, replace(self._judged(wanted, None), fires=False), self.why)
+
+    def _anew(self, said: Clock | None, wanted: Clock, why: str) -> list[New]:
+        before, after = None if said is None else account(said), account(wanted)
+        same = (
+            before is not None
+            and before.model_copy(update={"warnings": after.warnings, "tzdata": after.tzdata}) == after
+        )
+        return [] if same else [New(ClockRestated(**_name(wanted), reason=why, before=before, after=after))]
+
     def _never_was(self, said: Clock | None) -> list[New]:
         if said is None or said.cancelled:
             return []
@@ -152,7 +174,7 @@ class _Teller:
     def _judged(self, wanted: Clock, said: Clock | None) -> Clock:
         """With its due time, and its verdict where it ended."""
         if said is not None:
-            wanted = replace(wanted, fires=said.fires, warned=said.warned, breach_said=said.breach_said)
+            wanted = replace(wanted, warned=said.warned, breach_said=said.breach_said)
         wanted = self.times.ignoring(self._owing(wanted), self.sweep.contacts)
         if wanted.ended_at is None:
             return wanted
@@ -178,10 +200,7 @@ class _Teller:
     def _restate(self, said: Clock, wanted: Clock) -> list[New]:
         if wanted.running and said.breached_at is not None and not self._acquits(said, wanted):
             wanted = replace(wanted, breached_at=wanted.due_at)
-        before, after = account(said), account(wanted)
-        if before.model_copy(update={"warnings": after.warnings, "tzdata": after.tzdata}) == after:
-            return []
-        return [New(ClockRestated(**_name(said), reason=self.why, before=before, after=after))]
+        return self._anew(said, wanted, self.why)
 
     def _step(self, step: Step, wanted: Clock) -> New:
         """One thing that happened to the clock, as it stood then."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
 from events.case import (
     CaseAssigned,
@@ -12,6 +13,7 @@ from events.case import (
     CaseClosed,
     CaseEscalated,
     CaseHandedOver,
+    CaseObserved,
     CaseOpened,
     CaseQueued,
     CaseReopened,
@@ -31,6 +33,7 @@ from events.views import project
 from events.wire import VOCABULARY
 from services.escalation.clocks import Promise, Times
 from services.escalation.decide import clocks as decide
+from services.escalation.decide import observed
 from services.escalation.decide.case import FOLD, Case
 from services.escalation.decide.clocks import Rules
 from services.escalation.decide.promises import in_order
@@ -39,6 +42,7 @@ from services.escalation.views import calendars, clocks, promises
 
 FACTS = (
     CaseOpened,
+    CaseObserved,
     CaseTakenOver,
     CaseClassified,
     MessageReceived,
@@ -56,24 +60,33 @@ FACTS = (
 """What clocks go by."""
 
 
+NO_FACTS: Mapping[str, Sequence[Recorded[CaseEvent]]] = MappingProxyType({})
+
+
 @dataclass(frozen=True)
 class Looked:
     facts: Mapping[str, Sequence[Recorded[CaseEvent]]]
     """Case id → all that was ever heard of it, in the order in which it happened."""
     rules: Rules
+    last: Mapping[str, str]
+    """Case id → the id of the last row of its imported history in this batch, which stands for all of them."""
 
 
 async def look(conn: Connection, events: Sequence[Recorded[CaseEvent]]) -> Looked:
     """The cases' facts, and the versions that are in force now or pinned to one of them."""
     case_ids = sorted({event.subject for event in events})
     facts = await project.history(conn, CASES, case_ids, VOCABULARY, table="past")
-    return Looked(facts, await rules_for(conn, case_ids))
+    last = {event.subject: event.id for event in events if isinstance(event.data, CaseObserved)}
+    return Looked(facts, await rules_for(conn, case_ids, facts), last)
 
 
-async def rules_for(conn: Connection, case_ids: Sequence[str]) -> Rules:
-    """What these cases are judged by."""
+async def rules_for(
+    conn: Connection, case_ids: Sequence[str], facts: Mapping[str, Sequence[Recorded[CaseEvent]]] = NO_FACTS
+) -> Rules:
+    """What these cases are judged by, their imported history among them as far as it is in `facts`."""
     in_force = in_order(await promises.promises_in_force(conn))
     pinned = {ref for row in await clocks.rows_of(conn, case_ids) for ref in (*row.promises, *row.earlier)}
+    pinned |= {ref for heard in facts.values() for ref in observed.named_by(heard)}
     known = {promise.ref: promise for promise in in_force}
     known |= await promises.promises_of(conn, pinned - set(known))
     return Rules(in_force, known, await times_of(conn, known.values()))
@@ -89,10 +102,18 @@ def react(event: Recorded[CaseEvent], looked: Looked, now: datetime, case: Case)
     """What is to be said once this is known. Raises Retry where other promises were pinned since it was looked."""
     if not case.pinned <= looked.rules.promises.keys():
         raise Retry(f"{case.case_id} is judged by other promises by now")
-    return decide.judge(case, looked.facts[event.subject], looked.rules)
+    if isinstance(event.data, CaseObserved) and event.id != looked.last[event.subject]:
+        return []
+    facts = looked.facts[event.subject]
+    return [*observed.judge(case, facts, looked.rules), *decide.judge(case, facts, looked.rules)]
 
 
-REACTOR = Reactor("escalation.clocks", reads=FACTS, fold=FOLD, decide=react, look=look, keeps=True)
+def is_judged(event: Recorded[CaseEvent]) -> bool:
+    """Another system's history is, where its import names promises."""
+    return not isinstance(event.data, CaseObserved) or bool(event.data.promises)
+
+
+REACTOR = Reactor("escalation.clocks", reads=FACTS, fold=FOLD, decide=react, look=look, keeps=True, wants=is_judged)
 
 
 def fire(mark: datetime, now: datetime, case: Case) -> list[New]:

@@ -58,8 +58,11 @@ class CaseClocks:
     """Those of `promised` that count, and will never be due by that calendar."""
 
 
-def fold_clocks(row: CaseClocks | None, event: Recorded[CaseEvent]) -> CaseClocks:
-    """Every event that changes what a clock owes says what it owes from then on."""
+def fold_clocks(row: CaseClocks | None, event: Recorded[CaseEvent]) -> CaseClocks | None:
+    """Every event that changes what a clock owes says what it owes from then on. Another system's history is judged by
+    nothing of ours and owes nothing: it has no row."""
+    if row is None and isinstance(event.data, ClockRestated) and not event.data.after.fires:
+        return None
     row = row or CaseClocks(event.subject)
     match event.data:
         case PromisesPinned() as data:

@@ -28,7 +28,8 @@ async def row_of(conn: Connection, view: View[R], subject: str) -> R | None:
 
 async def versions_of(conn: Connection, entity: str, refs: Iterable[str]) -> dict[str, Event]:
     """id@version → that version of a calendar, a promise …, those that exist."""
-    asked = [ref.rpartition("@") for ref in refs]
+    split = [ref.rpartition("@") for ref in refs]
+    asked = [(name, sign, version) for name, sign, version in split if version.isdecimal() and len(version) < 10]
     found = await conn.fetch(
         "select k.ref, e.type, e.data from unnest($2::text[], $3::text[], $4::bigint[]) k (ref, subject, sequence)"
         " join events e on e.topic = $1 and e.subject = k.subject and e.sequence = k.sequence",

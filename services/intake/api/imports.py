@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from uuid import uuid4, uuid5
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
-from pydantic import Field, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
 from events.case import CaseObserved, Category, Priority
 from events.errors import CasewalkError, TooLarge, Unavailable
@@ -35,6 +35,10 @@ _EXAMPLE = (
     '{"case": "1-364285768", "ordinal": 2, "occurred_at": "2010-03-31T16:45:48+01:00", "category": "resolved",'
     ' "code": "Completed/Resolved", "resolution": true, "unit": "V30", "line": "2", "agent": "Frederic"}\n'
 )
+
+
+Version = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}@[1-9][0-9]{0,8}$")]
+"""id@version of a promise."""
 
 
 class ObservedRow(Order):
@@ -98,8 +102,8 @@ async def lines(request: Request) -> AsyncIterator[tuple[int, bytes]]:
 class _Chunk:
     """Reads the lines of one chunk. What rows have in common, a case's id and who did it, is made once."""
 
-    def __init__(self, profile: str, import_id: str, keyring: Keyring) -> None:
-        self.profile, self.import_id = profile, import_id
+    def __init__(self, profile: str, import_id: str, promises: tuple[str, ...], keyring: Keyring) -> None:
+        self.profile, self.import_id, self.promises = profile, import_id, promises
         self._case_id = cache(lambda case: str(uuid5(NAMESPACE, f"{profile}/{case}")))
         self._pseudonym = cache(keyring.pseudonym)
 
@@ -119,6 +123,7 @@ class _Chunk:
             "profile": self.profile,
             "agent": None if asked.agent is None else self._pseudonym(asked.agent),
             "external_id": asked.case,
+            "promises": self.promises,
         }
         event_id = str(uuid5(NAMESPACE, f"{self.profile}/{asked.case}/{asked.ordinal}"))
         row = Row(CaseObserved.model_validate(facts), asked.occurred_at, event_id)
@@ -202,8 +207,17 @@ def add(router: APIRouter, door: Door) -> None:
         import_id: Annotated[
             Ref | None, Query(description="What figures of these rows are asked by; made for you, if you give none.")
         ] = None,
+        promises: Annotated[
+            tuple[Version, ...],
+            Query(
+                max_length=20,
+                description="id@version of promises that the history is judged by, any number of times."
+                " It counts with the first row of a case that comes in.",
+            ),
+        ] = (),
     ) -> Imported:
-        """Rows become one `casewalk.case.observed.v1` each, at their original times; nothing is routed or clocked.
+        """Rows become one `casewalk.case.observed.v1` each, at their original times; nothing is routed. Without
+        `promises` nothing is clocked either; with them it is restated what was kept, and nobody is warned of anything.
 
         A row's identity is (profile, case, ordinal): sent again it is `known`, so that a broken import is simply
         repeated. A row that cannot be taken is `refused` by itself. There is no `Casewalk-Position`: a chunk is written
@@ -214,7 +228,7 @@ def add(router: APIRouter, door: Door) -> None:
             raise HTTPException(415, f"send the rows as {NDJSON}, one JSON object per line")
         await host.import_gate()
         import_id = import_id or str(uuid4())
-        chunk = _Chunk(profile, import_id, host.keyring)
+        chunk = _Chunk(profile, import_id, promises, host.keyring)
         read = [chunk.read(number, line) async for number, line in lines(request)]
         answers = [one for one in read if isinstance(one, RowAnswer)]
         answers += await _record(host, caller.actor, [one for one in read if isinstance(one, _Line)])

@@ -71,6 +71,8 @@ class Life:
     messages: frozenset[str] = frozenset()
     ordinals: frozenset[int] = frozenset()
     """The rows of the other system's history that are known."""
+    promises: tuple[str, ...] | None = None
+    """What its first row asked to be judged by, id@version; None before there was one."""
     observed: Key | None = None
     """The latest of them by its own time: an older row that comes later moves nothing."""
 
@@ -131,6 +133,7 @@ def evolve(life: Life, event: Recorded[CaseEvent]) -> Life:
 
 def _observed(life: Life, row: CaseObserved, event: Recorded[CaseEvent]) -> Life:
     ordinals, key = life.ordinals | {row.ordinal}, event.key
+    life = replace(life, promises=row.promises if life.promises is None else life.promises)
     if life.case.live or (life.observed is not None and key < life.observed):
         return replace(life, ordinals=ordinals)
     case = evolve_case(life.case, event)
@@ -316,13 +319,20 @@ class Row:
 
 
 def observe(rows: Sequence[Row], now: datetime, life: Life) -> list[New]:
-    """The rows that are not known yet, in their order; rows of an impossible time are left out."""
-    known = set(life.ordinals)
+    """The rows that are not known yet, in their order; rows of an impossible time are left out.
+
+    What a case's history is judged by is settled with the first row of it that comes, for all of them: clocks of half a
+    history would be no clocks.
+    """
+    known, promises = set(life.ordinals), life.promises
     fresh = []
     for row in rows:
         if row.observed.ordinal not in known and OLDEST <= row.at <= now + AHEAD:
             known.add(row.observed.ordinal)
-            fresh.append(New(row.observed, row.at, row.id))
+            promises = row.observed.promises if promises is None else promises
+            same = row.observed.promises == promises
+            observed = row.observed if same else row.observed.model_copy(update={"promises": promises})
+            fresh.append(New(observed, row.at, row.id))
     return fresh
 
 
