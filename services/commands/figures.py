@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from services.commands.settings import DATA_DIR, LOCAL_URL, DataDir, Json, KeyText, Url, connect
-from services.commands.terminal import OUT, print_json
+from services.commands.terminal import OUT, CommandFailed, ExitCode, print_json
 
 NO_PARTS = ("n", "definition", "missing")
 
@@ -38,6 +39,10 @@ def figures(
         str | None,
         typer.Option(metavar="DIMENSION", help="One line per market, journey, queue, …, day, week or month."),
     ] = None,
+    cases: Annotated[
+        str | None,
+        typer.Option(metavar="FIGURE", help="Case by case: which ones promise_kept, accepted, … counted, and why."),
+    ] = None,
     url: Url = LOCAL_URL,
     key: KeyText = None,
     data: DataDir = DATA_DIR,
@@ -47,16 +52,26 @@ def figures(
 
     Dimensions are import, market, language, journey, channel, priority, tier, queue and unit. Several values of one
     dimension are alternatives. Every figure names the version of its definition; `GET /v1/definitions` says what it
-    means.
+    means. `--cases` says which cases made a figure, and why the others were left out.
     """
+
+    if cases is not None and by is not None:
+        raise CommandFailed("say either --by or --cases", ExitCode.USAGE)
 
     async def ask() -> Any:
         async with connect(ctx.obj, url, key, data) as client:
+            if cases is not None:
+                return [
+                    one
+                    async for one in client.all(f"/v1/figures/{quote(cases, safe='')}/cases", where=where, limit=500)
+                ]
             return (await client.get("/v1/figures", where=where, by=by)).body
 
     answer = asyncio.run(ask())
     if as_json:
         print_json(answer)
+    elif cases is not None:
+        OUT.print(table_of_cases(cases, answer))
     else:
         OUT.print(table(answer) if by is None else table_by(answer["by"], answer["groups"]))
 
@@ -71,6 +86,20 @@ def table(answer: Figures) -> Table:
         )
         value = Text(figure["missing"], style="dim") if "missing" in figure else Text(said)
         made.add_row(figure_id.replace("_", " "), value, f"{figure['n']:,}", figure["definition"])
+    return made
+
+
+def table_of_cases(figure_id: str, cases: list[dict[str, Any]]) -> Table:
+    """One line per case, and at the end what they add up to."""
+    yes, n = (sum(case["counted"] and case["verdict"] in of for case in cases) for of in (("yes",), ("yes", "no")))
+    made = Table(
+        "case", "counted", "why", "due", "ended", "promise",
+        title=f"{figure_id.replace('_', ' ')}: {yes:,} of {n:,}; {len(cases) - n:,} not counted", title_justify="left",
+    )  # fmt: skip
+    for case in cases:
+        counted = case["verdict"] if case["counted"] else "–"
+        due, ended = (case[name].replace("T", " ")[:19] if case[name] else "–" for name in ("due_at", "ended_at"))
+        made.add_row(case["case_id"], counted, case["why"], due, ended, case["promise"] or "–")
     return made
 
 

@@ -4,18 +4,22 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 
 from events.errors import Unknown
 from events.operations import Role
+from services.metrics import shares
+from services.metrics.definitions import FIGURES
 from services.metrics.facts import Verdict
 from services.metrics.figures import Asked, Bucket, Dimension, answer, parse_where, statement
 from services.metrics.kinds import Kind
+from services.metrics.shares import SHARES, Share
 from services.metrics.views import DEFINITIONS
 from services.metrics.walks import Detail, Line, Walk, walk
 from services.runtime import Host
-from services.web import Answer, Caller, CaseId, Door
+from services.web import Answer, Caller, CaseId, Cursor, Door, Limit, next_link, parse_cursor
+from services.web import cursor as cursor_of
 
 # ---------------------------------------------------------------------------------------------------- shapes of answers
 
@@ -81,6 +85,23 @@ class FigureAnswer(Answer):
     n: int = Field(description="How many cases, clocks or answers it was computed from.")
     definition: str = Field(description="id@version: what it means.")
     missing: str | None = Field(default=None, description="Which facts are missing, where it is null.")
+
+
+class CountedAnswer(Answer):
+    """One case of a figure that is a share of cases."""
+
+    case_id: str
+    counted: bool = Field(description="Whether it is one of the figure's `n`.")
+    verdict: Verdict = Field(description="`yes`: it is one of the figure's share.")
+    why: str
+    promise: str | None = Field(description="Of the last episode's resolution clock: id@version.")
+    due_at: AwareDatetime | None = Field(description="Of that clock; null while it is paused, or without a promise.")
+    ended_at: AwareDatetime | None = Field(description="When that clock stopped; null while it runs.")
+
+
+class CountedCases(Answer):
+    definition: str = Field(description="id@version: what the figure means.")
+    items: list[CountedAnswer]
 
 
 class GroupedFigures(Answer):
@@ -218,6 +239,43 @@ def _add_figures(router: APIRouter, host: Host, door: Door) -> None:
         where it stands now. `/v1/definitions` says what each figure means."""
         asked = Asked(parse_where(where), by, from_, until)
         return answer(asked, [dict(row) for row in await host.database.rows(statement(asked))])
+
+    @router.get("/figures/{figure}/cases", summary="A figure, case by case")
+    async def get_cases(
+        figure: Annotated[str, Path(pattern="^[a-z0-9_]{1,60}$", description=f"One of {', '.join(SHARES)}.")],
+        caller: Annotated[Caller, reads],
+        request: Request,
+        response: Response,
+        where: Where = (),
+        from_: Annotated[Opened | None, Query(alias="from", description="Cases opened then or later.")] = None,
+        until: Annotated[Opened | None, Query(description="Cases opened before then.")] = None,
+        counted: Annotated[bool | None, Query(description="Only those that count, or only those that do not.")] = None,
+        cursor: Cursor = None,
+        limit: Limit = 100,
+    ) -> CountedCases:
+        """Which cases the figure counted, for what, and why the others were left out: those with `counted` are the
+        figure's `n`, and those of them with `verdict` yes its share. In the order of case ids."""
+        share = SHARES.get(figure)
+        if share is None:
+            raise Unknown(f"{figure} is no figure that is a share of cases; those are {', '.join(SHARES)}")
+        (after,) = parse_cursor(cursor, 1) or (None,)
+        asked = Asked(parse_where(where), None, from_, until)
+        rows = await host.database.rows(shares.statement(share, asked, counted, after, limit + 1))
+        next_link(request, response, cursor_of(rows[limit - 1]["case_id"]) if len(rows) > limit else None)
+        definition = next(one.definition for one in FIGURES if one.id == figure)
+        return CountedCases(definition=definition, items=[_counted(share, dict(row)) for row in rows[:limit]])
+
+
+def _counted(share: Share, row: dict[str, Any]) -> CountedAnswer:
+    return CountedAnswer(
+        case_id=row["case_id"],
+        counted=row["counted"],
+        verdict=row["verdict"],
+        why=share.why(row),
+        promise=row["clock_promise"],
+        due_at=row["clock_due_at"],
+        ended_at=row["clock_ended_at"],
+    )
 
 
 def _walk(done: Walk) -> WalkAnswer:

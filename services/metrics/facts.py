@@ -26,9 +26,12 @@ from events.case import (
     Category,
     ClockBreached,
     ClockCancelled,
+    ClockEvent,
     ClockKind,
+    ClockPaused,
     ClockRestated,
     ClockResumed,
+    ClockRetargeted,
     ClockStarted,
     ClockStopped,
     EscalationReturned,
@@ -114,6 +117,12 @@ class CaseFacts:
     """That clock's promise."""
     ignored_s: int = 0
     """Working time of the handling clock's pauses after the customer had come in again."""
+    clock_promise: str | None = None
+    """id@version of it."""
+    clock_due_at: datetime | None = None
+    clock_ended_at: datetime | None = None
+    clock_imported: bool = False
+    """It is of another system's history, and never fires."""
     survey_episode: int = 0
     """The last episode with a survey answer."""
     survey_accepted: bool | None = None
@@ -155,7 +164,7 @@ def fold(facts: CaseFacts | None, event: Recorded[Any]) -> CaseFacts:
         case Kind.STEP:
             return _answered(_step(facts, event))
         case Kind.CLOCK:
-            return _answered(_clock(facts, event.data))
+            return _answered(_clock_stands(_clock(facts, event.data), event))
         case Kind.LABEL:
             return _labelled(facts, event)
         case Kind.SURVEY:
@@ -258,6 +267,31 @@ def _ignored_s(data: CaseEvent) -> int:
             return sum(p.ignored_s for p in data.after.pauses) - sum(p.ignored_s for p in before)
         case _:
             return 0
+
+
+def _clock_stands(facts: CaseFacts, event: Recorded[CaseEvent]) -> CaseFacts:
+    """What is told of the last episode's resolution clock beside its verdict."""
+    data = event.data
+    if not isinstance(data, ClockEvent) or data.clock is not ClockKind.RESOLUTION or data.episode < facts.clock_episode:
+        return facts
+    match data:
+        case ClockRestated(after=after):
+            promise = after.spans[-1].promise if after.spans else None
+            facts = replace(facts, clock_promise=promise, clock_due_at=after.due_at, clock_ended_at=after.ended_at)
+            return replace(facts, clock_imported=not after.fires)
+        case ClockStarted(promise=promise):
+            facts = replace(facts, clock_promise=promise, clock_due_at=data.due_at, clock_ended_at=None)
+            return replace(facts, clock_imported=not data.fires)
+        case ClockRetargeted(promise=promise) | ClockBreached(promise=promise):
+            return replace(facts, clock_promise=promise, clock_due_at=data.due_at)
+        case ClockPaused() | ClockResumed():
+            return replace(facts, clock_due_at=data.due_at)
+        case ClockStopped(promise=promise):
+            return replace(facts, clock_promise=promise, clock_due_at=data.due_at, clock_ended_at=event.occurred_at)
+        case ClockCancelled():
+            return replace(facts, clock_ended_at=event.occurred_at)
+        case _:
+            return facts
 
 
 def _survey(facts: CaseFacts, data: FeedbackReceived) -> CaseFacts:

@@ -139,6 +139,12 @@ def _distinct(asked: Asked, group: Column, array: Column, name: str) -> sa.Subqu
 
 
 def _grouped(asked: Asked, group: Column, query: Query) -> Query:
+    query = limited(asked, query)
+    return query if asked.by is None else query.group_by(group)
+
+
+def limited(asked: Asked, query: Query) -> Query:
+    """`query` over the cases that are asked for."""
     # A case whose only events are a clock's or a survey's so far has no walk yet.
     query = query.where(FACTS.c.steps > 0)
     for dimension, values in asked.where.items():
@@ -147,4 +153,4 @@ def _grouped(asked: Asked, group: Column, query: Query) -> Query:
         query = query.where(FACTS.c.opened_at >= asked.from_)
     if asked.until is not None:
         query = query.where(FACTS.c.opened_at < asked.until)
-    return query if asked.by is None else query.group_by(group)
+    return query

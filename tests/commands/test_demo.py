@@ -65,11 +65,18 @@ async def test_a_short_day_is_played_to_its_end_and_measured(up: Up) -> None:
         day = Day(staff, SEED, ended=lambda: ended.append(None))
         await play(admin, day, short)
         figures = (await admin.get("/v1/figures")).body
+        explained = [one async for one in admin.all("/v1/figures/promise_kept/cases", limit=7)]
         walks = {acts: (await admin.get(f"/v1/walks/{day.case_of(acts)}")).body for acts in SHOWN}
         saved, broken = [await clock(admin, day.case_of(acts), "resolution") for acts in (SAVED, BROKEN)]
         paused = await clock(admin, day.case_of(PAUSED), "requester_wait")
 
     assert len(ended) == figures["cases"]["value"] == len(short)
+    counted = Counter(case["verdict"] for case in explained if case["counted"])
+    kept = figures["promise_kept"]
+    assert (len(explained), counted["yes"], counted.total()) == (len(short), kept["cases"], kept["n"])
+    assert {case["why"] for case in explained if not case["counted"]} == {"the clock still runs"}
+    printed = await up.command("figures", "--cases", "promise_kept")
+    assert f"{kept['cases']} of {kept['n']}; {len(short) - kept['n']} not counted" in printed.out
     assert figures["backlog"]["value"] == sum(visit.stays_open for visit in short)
     walk = walks[ODYSSEY]
     assert walk["verdict"] == {"in_time": "yes", "accepted": "yes", "solved_alone": "no", "escalated": "yes"}

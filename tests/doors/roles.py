@@ -114,6 +114,7 @@ ROLES: Final[dict[str, frozenset[Role]]] = {
         "GET /v1/walks/{case_id}": {_L, _A, _R},
         "GET /v1/definitions": {_L, _A, _R},
         "GET /v1/figures": {_L, _R},
+        "GET /v1/figures/{figure}/cases": {_L, _R},
         # every service, for those who run it
         **{
             door.format(service=service, position="{position}", view="{view}", effect_id="{effect_id}"): roles

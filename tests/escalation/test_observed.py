@@ -293,6 +293,8 @@ async def test_an_import_is_judged_by_the_versions_its_profile_names_and_nothing
     assert (await said_of(here, [live]))["effects"] > 0
     figures = [(await _figures(here, name))["promise_kept"] for name in ("plain", "promised")]
     assert [(figure["cases"], figure["n"]) for figure in figures] == [(None, 0), (1, 4)]
+    for name in ("plain", "promised"):
+        await _adds_up(here, name)
     by_case = {
         name: (await clocks(here, case_id))["resolution"] for name, case_id in zip("ABCDEF", case_ids, strict=True)
     }
@@ -322,6 +324,24 @@ async def test_a_live_contact_makes_the_imported_case_ours_with_clocks_that_fire
 
 async def _breached(here: Casewalk, case_id: str) -> bool:
     return bool((await clocks(here, case_id))["resolution"]["state"] == "breached")
+
+
+async def _adds_up(here: Casewalk, import_id: str) -> None:
+    """The figure is explained case by case."""
+    query = {"where": f"import={import_id}"}
+    items = (await here.admin.get("/v1/figures/promise_kept/cases", params=query)).json()["items"]
+    counted = Counter(item["verdict"] for item in items if item["counted"])
+    figure = (await _figures(here, import_id))["promise_kept"]
+    assert (len(items), counted["yes"], counted.total()) == (6, figure["cases"] or 0, figure["n"])
+    left_out = Counter(item["why"] for item in items if not item["counted"])
+    if import_id == "plain":
+        assert left_out == {"imported without promises": 6}
+    else:
+        assert left_out == {
+            "the case ended without a resolution": 1,
+            "the imported history ends before the case does": 1,
+        }
+        assert {item["promise"] for item in items} == {"standard@1"}
 
 
 async def _figures(here: Casewalk, import_id: str) -> dict[str, Any]:

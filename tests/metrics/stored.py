@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
+import sqlalchemy as sa
 
 from events.database import compiled
 from events.event import Recorded
@@ -34,8 +35,12 @@ class Stored:
     async def figures(self, asked: Asked | None = None) -> dict[str, Any]:
         """The figures as the door answers them."""
         asked = asked or Asked()
-        sql, arguments = compiled(statement(asked))
-        return answer(asked, [dict(row) for row in await self.connection.fetch(sql, *arguments)])
+        return answer(asked, await self.rows(statement(asked)))
+
+    async def rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
+        """What a query over the facts finds."""
+        sql, arguments = compiled(query)
+        return [dict(row) for row in await self.connection.fetch(sql, *arguments)]
 
 
 @asynccontextmanager
