@@ -129,6 +129,42 @@ def test_a_ladder_without_rungs_is_held_to_the_same() -> None:
     decided.rejects(Invalid, "general is no escalation unit")
 
 
+def replacing(wanted: LadderPublished, *ladders: Ladder, rotas: dict[str, RotaPublished] | None = None) -> Any:
+    """The standard ladder is published while these are in force."""
+    known = Known(UNITS, rotas or {}, frozenset(SEEN), ladders, "standard")
+    return given(LADDER, subject="ladder:standard").when(partial(publish_ladder, wanted), now=NOON, looked=known)
+
+
+TO_SWAT = STANDARD_LADDER.model_copy(update={"unit_id": "swat"})
+
+
+def test_a_ladder_for_a_market_none_of_its_units_serves_is_refused() -> None:
+    german_and_french = TO_SWAT.model_copy(update={"applies": Applies(markets=("de", "fr"))})
+    error = replacing(german_and_french).rejects(Invalid, "applies to fr")
+    assert error.facts["wrong"] == ["it applies to fr, which no escalation unit of it serves"]
+    replacing(TO_SWAT.model_copy(update={"applies": Applies(markets=("de",))})).then_types(LadderPublished)
+
+
+def test_a_version_that_leaves_a_place_without_the_help_it_had_is_refused_with_the_list() -> None:
+    error = replacing(TO_SWAT, STANDARD, rotas={"escalation": ROUND_THE_CLOCK}).rejects(Invalid, "would be left")
+    assert error.facts["wrong"] == [
+        "de/delivery would be left without rota",
+        "de/return would be left without rota",
+        "fr/delivery would be left without unit and rota",
+        "fr/return would be left without unit and rota",
+    ]
+    german = STANDARD_LADDER.model_copy(update={"applies": Applies(markets=("de",))})
+    replacing(german, STANDARD).rejects(Invalid, "fr/return would be left without ladder")
+
+
+def test_what_a_place_missed_before_refuses_nothing() -> None:
+    two = LadderPublished(version=1, unit_id="escalation", rungs=(GOOD,))
+    replacing(two, STANDARD).then_types(LadderPublished)
+    replacing(TO_SWAT, Ladder("standard", TO_SWAT.model_copy(update={"unit_id": "general"}))).then_types(
+        LadderPublished
+    )
+
+
 def test_the_same_content_again_is_not_held_to_anything_new() -> None:
     past = given(LADDER, STANDARD_LADDER, subject="ladder:standard")
     past.when(partial(publish_ladder, STANDARD_LADDER), looked=Known({}, {})).nothing()

@@ -200,6 +200,18 @@ async def test_coverage_says_for_every_market_and_journey_what_is_missing(doors:
     assert after["uncovered"] == 0
 
 
+async def test_a_ladder_that_takes_help_away_is_refused_and_the_one_in_force_stays(doors: Casewalk) -> None:
+    await three_units(doors)
+    await did(doors.admin.put("/v1/units/swat", json={"name": "swat", "kind": "escalation", "markets": ["fr"]}))
+    await doors.settled()
+    await opened(doors)
+    to_swat = {"unit_id": "swat", "applies": {"markets": ["de"]}}
+    is_problem(await doors.admin.put("/v1/ladders/german", json=to_swat), 422, "applies to de")
+    refused = await doors.admin.put("/v1/ladders/standard", json={"unit_id": "swat"})
+    is_problem(refused, 422, "de/delivery would be left without unit")
+    assert (await did(doors.admin.get("/v1/ladders/standard")))["version"] == 1
+
+
 async def test_every_view_equals_its_replay_after_a_climb(here: Casewalk) -> None:
     await three_units(here)
     await did(here.admin.put("/v1/ladders/standard", json=ladder()))

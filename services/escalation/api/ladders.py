@@ -174,8 +174,14 @@ def _line(covered: Covered) -> CoverageLine:
     return CoverageLine(market=market, journey=journey, ladder=covered.ladder, units=duties, missing=covered.missing)
 
 
-async def _known(conn: Connection) -> Known:
-    return Known(await places.units_known(conn), await rotas_in_force(conn))
+async def _known(ladder_id: str, conn: Connection) -> Known:
+    return Known(
+        await places.units_known(conn),
+        await rotas_in_force(conn),
+        frozenset(await places.places_seen(conn)),
+        await views.ladders_in_force(conn),
+        ladder_id,
+    )
 
 
 def add(router: APIRouter, door: Door) -> None:
@@ -196,8 +202,8 @@ def add(router: APIRouter, door: Door) -> None:
         units, and who of them is on duty in the next night."""
         async with host.database.readers.acquire() as conn:
             now = await conn.fetchval("select clock_timestamp()")
-            seen, known = await places.places_seen(conn), await _known(conn)
-            found = decide.coverage(seen, known.units, await views.ladders_in_force(conn), known.rotas, now)
+            known = await _known("", conn)
+            found = decide.coverage(known.seen, known.units, known.ladders, known.rotas, now)
         items = [_line(covered) for covered in found]
         return Coverage(at=now, items=items, uncovered=sum(bool(line.missing) for line in items))
 
@@ -217,7 +223,9 @@ def add(router: APIRouter, door: Door) -> None:
         """The next version, in force for everything that happens from now on. The same content again changes nothing.
 
         Refused with the list of what is missing: a unit that does not exist or is none for escalations, and where the
-        owner is whoever is on duty, a unit without rota or with a window nobody covers.
+        owner is whoever is on duty, a unit without rota or with a window nobody covers; a market it applies to that
+        none of its units serves; a market and journey that has a unit or a rota by the ladders in force and would lose
+        it.
         """
         changed = await host.store.change(
             LADDER(f"ladder:{ladder_id}"),
@@ -225,7 +233,7 @@ def add(router: APIRouter, door: Door) -> None:
             actor=caller.actor,
             expected=caller.expected,
             once=caller.once(order, 200, ladder_id=ladder_id),
-            look=_known,
+            look=partial(_known, ladder_id),
         )
         written(response, changed)
         return _ladder(ladder_id, changed.states[0])

@@ -125,6 +125,11 @@ class Known:
 
     units: Mapping[str, Unit]
     rotas: Mapping[str, RotaPublished]
+    seen: frozenset[Place] = frozenset()
+    ladders: tuple[Ladder, ...] = ()
+    """Those in force."""
+    ladder_id: str = ""
+    """Which of them is published anew."""
 
 
 def publish_ladder(
@@ -135,9 +140,30 @@ def publish_ladder(
     if not said:
         return []
     wrong = [*wrong_in(wanted), *(gap for rung in rungs_of(wanted) for gap in _gaps(rung, known))]
+    wrong += [*_unserved(wanted, known), *_left_without(wanted, now, known)]
     if wrong:
         raise Invalid("; ".join(wrong), wrong=wrong)
     return said
+
+
+def _unserved(wanted: LadderPublished, known: Known) -> Iterator[str]:
+    """Markets that the ladder is for and that no unit of it serves."""
+    units = [known.units.get(rung.unit_id) for rung in rungs_of(wanted)]
+    for market in wanted.applies.markets:
+        if not any(_serves(unit, market) for unit in units):
+            yield f"it applies to {market}, which no escalation unit of it serves"
+
+
+def _left_without(wanted: LadderPublished, now: datetime, known: Known) -> Iterator[str]:
+    """Places that would miss what they do not miss by the ladders in force."""
+    others = tuple(ladder for ladder in known.ladders if ladder.ladder_id != known.ladder_id)
+    after = (*others, Ladder(known.ladder_id, wanted))
+    have = {line.place: line.missing for line in coverage(known.seen, known.units, known.ladders, known.rotas, now)}
+    for line in coverage(known.seen, known.units, after, known.rotas, now):
+        missed = have.get(line.place, ("ladder",))
+        lost = [] if "ladder" in missed else [what for what in line.missing if what not in missed]
+        if lost:
+            yield f"{'/'.join(line.place)} would be left without {' and '.join(lost)}"
 
 
 def _gaps(rung: Rung, known: Known) -> Iterator[str]:
