@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from events.case import CaseAssigned, CaseQueued
+from events.case import CaseAssigned, CaseQueued, CaseReleased
 from events.event import CASES, CaseEvent
 from events.store import Fold
 from services.commands.profiles import load_profile
@@ -94,6 +94,23 @@ async def test_a_case_walks_from_first_contact_to_four_answers(here: Casewalk) -
     assert steps == ["opened", "queued", "assigned", "message_sent", "resolved"]
     assert "Paket" not in json.dumps(walk)
     assert "Kim" not in json.dumps(walk)
+
+
+async def test_a_walk_shows_that_two_had_the_case_at_once(here: Casewalk) -> None:
+    """The router lets go of the agent only after the unit was asked."""
+    case_id = (await opened(here)).json()["case_id"]
+    await here.settled()
+    await said(here, case_id, an(CaseQueued), an(CaseAssigned, agent_id="anna"))
+    order = {"case_id": case_id, "reason": "the customer is stranded abroad"}
+    unit_id = (await sent(here, "/v1/escalations", **order)).json()["unit_id"]
+    await here.settled()
+
+    (lasting,) = (await read(here.admin, f"/v1/walks/{case_id}"))["overlaps"]
+    await said(here, case_id, an(CaseReleased, agent_id="anna"))
+    (over,) = (await read(here.admin, f"/v1/walks/{case_id}"))["overlaps"]
+
+    assert (lasting["holders"], lasting["until"]) == (["agent:anna", f"unit:{unit_id}"], None)
+    assert over["since"] == lasting["since"] < over["until"]
 
 
 async def test_figures_count_what_happened_in_the_market_asked_for(here: Casewalk) -> None:
