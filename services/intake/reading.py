@@ -85,7 +85,7 @@ async def detail(
     """The case for this reader. `own` are intake's events of the case in their order."""
     visible = [event for event in own if _visible(event, reader)]
     reads = works_on_it or reader.role in (Role.ADMIN, Role.LEAD)
-    texts = await _opened(host, visible) if reads else {}
+    texts = await _opened(host, visible if reads else [event for event in visible if _delivers(event, reader)])
     opened = {
         name: texts.get((event.id, name), NOT_YOURS)
         for event in visible
@@ -131,6 +131,12 @@ def _visible(event: Recorded[CaseEvent], reader: Principal) -> bool:
             return event.actor == reader.actor
         case _:
             return True
+
+
+def _delivers(event: Recorded[CaseEvent], reader: Principal) -> bool:
+    """A channel brings to the customer what is written to them, and has to read it for that; nothing else."""
+    sent = event.data
+    return reader.role is Role.CHANNEL and isinstance(sent, MessageSent) and sent.visibility == "public"
 
 
 async def _opened(host: Host, events: Sequence[Recorded[CaseEvent]]) -> Mapping[tuple[str, str], Text]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands.conftest import ROOT, Up, environment, running
+from tests.until import until
 
 README = (ROOT / "README.md").read_text()
 
@@ -26,7 +27,7 @@ class Example:
 
     language: str
     needs: str
-    """`kafka`, or nothing."""
+    """`kafka`; `deliver`, a channel's key; or nothing."""
     text: str
 
     def at(self, up: Up, **instead: str) -> str:
@@ -41,19 +42,20 @@ EXAMPLES = [
     Example(*found) for found in re.findall(r"^```(\w+) run ?(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 ]
 CURL, WALK, FEED = (example for example in EXAMPLES if not example.needs)
+(DELIVER,) = (example for example in EXAMPLES if example.needs == "deliver")
 (SUBSCRIBER,) = (example for example in EXAMPLES if example.needs == "kafka")
 
 
-async def started(language: str, text: str, up: Up) -> asyncio.subprocess.Process:
+async def started(language: str, text: str, up: Up, **variables: str) -> asyncio.subprocess.Process:
     """The block runs where its reader would run it: beside `casewalk-data`."""
     program = ["bash", "-euo", "pipefail", "-c"] if language == "bash" else [sys.executable, "-u", "-c"]
     return await asyncio.create_subprocess_exec(
-        *program, text, cwd=up.directory.parent, env=environment({}), stdout=asyncio.subprocess.PIPE
+        *program, text, cwd=up.directory.parent, env=environment(variables), stdout=asyncio.subprocess.PIPE
     )
 
 
-async def printed(example: Example, up: Up) -> str:
-    process = await started(example.language, example.at(up), up)
+async def printed(example: Example, up: Up, **variables: str) -> str:
+    process = await started(example.language, example.at(up), up, **variables)
     async with asyncio.timeout(LIMIT_S):
         out, _ = await process.communicate()
     assert process.returncode == 0
@@ -84,6 +86,35 @@ async def test_the_feed_example_prints_every_event_so_far(up: Up) -> None:
     case_id = json.loads(await printed(CURL, up))["case_id"]
     events = (await printed(FEED, up)).splitlines()
     assert f"casewalk.case.opened.v1 {case_id}" in "\n".join(events)
+
+
+async def test_the_delivering_example_sends_what_is_for_the_customer_once(up: Up) -> None:
+    case_id = json.loads(await printed(CURL, up))["case_id"]
+    async with up.client() as client:
+        made = (await client.post("/v1/keys", json={"role": "channel", "label": "mail"})).json()
+
+        async def answered(body: str, visibility: str = "public") -> str:
+            order = {"direction": "out", "visibility": visibility, "body": body}
+            sent = await client.post(f"/v1/cases/{case_id}/messages", json=order)
+            message_id = str(sent.json()["message_id"])
+
+            async def in_the_feed() -> bool:
+                events = (await client.get("/v1/events", params={"limit": 500})).json()["items"]
+                return any(event["data"].get("message_id") == message_id for event in events)
+
+            await until(in_the_feed)
+            return message_id
+
+        async def delivered() -> list[str]:
+            lines = (await printed(DELIVER, up, CASEWALK_KEY=made["secret"])).splitlines()
+            return [line for line in lines if line.startswith(case_id)]
+
+        first = await answered("It is on its way.")
+        await answered("Careful with this one.", "internal")
+        assert await delivered() == [f"{case_id} {first} It is on its way."]
+        assert await delivered() == []
+        second = await answered("It has arrived.")
+        assert await delivered() == [f"{case_id} {second} It has arrived."]
 
 
 async def test_the_subscriber_example_prints_what_happens(kafka: str, database: str) -> None:

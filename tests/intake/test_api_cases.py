@@ -280,6 +280,20 @@ async def test_readers_and_channels_see_the_case_without_its_texts(doors: Doors,
     assert (case["market"], case["customer"]["ref"]) == ("de", case["customer_ref"])
 
 
+async def test_a_channel_reads_what_is_written_to_the_customer_and_nothing_else(doors: Doors) -> None:
+    case_id = await doors.open()
+    for direction, body in (("in", "Any news?"), ("out", "It is on its way.")):
+        await doors("POST", f"/v1/cases/{case_id}/messages", {"direction": direction, "body": body}, role="lead")
+
+    bodies = {
+        role: [message["body"] for message in (await doors.case(case_id, role=role))["messages"]]
+        for role in ("channel", "reader")
+    }
+
+    hidden = {"redacted": "not_yours"}
+    assert bodies == {"channel": [hidden, "It is on its way."], "reader": [hidden, hidden]}
+
+
 async def test_internal_notes_are_not_for_partners_and_channels(doors: Doors) -> None:
     case_id = await doors.open()
     await doors.say(case_id, an(CaseHandedOver, partner_id="swift"))

@@ -287,8 +287,8 @@ def _add_reading(router: APIRouter, host: Host, reads: Any) -> None:
         """Where the case stands and what was said on it.
 
         Texts, and the customer's name and e-mail address, are for leads, the agent the case is assigned to, and the
-        partner it was handed to; for everybody else, and after an erasure, they read `{"redacted": why}`. Internal
-        notes are not for partners and channels.
+        partner it was handed to; a channel reads what is written to the customer, to deliver it. For everybody else,
+        and after an erasure, they read `{"redacted": why}`. Internal notes are not for partners and channels.
         """
         own = await host.store.events(CASES, case_id)
         access = await views.access(host.database, case_id)
