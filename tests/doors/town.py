@@ -347,6 +347,7 @@ IDS = {
     "ladder_id": "standard",
     "notice_id": "duty",
     "effect_id": UNKNOWN_CASE,
+    "figure": "promise_kept",
     "escalation_id": case("asked") + ".1",
     "issue_id": "snow",
     "partner_id": "nordfix",
