@@ -242,7 +242,7 @@ def _add_figures(router: APIRouter, host: Host, door: Door) -> None:
 
     @router.get("/figures/{figure}/cases", summary="A figure, case by case")
     async def get_cases(
-        figure: Annotated[str, Path(pattern="^[a-z0-9_]{1,60}$", description=f"One of {', '.join(SHARES)}.")],
+        figure: Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,100}$", description=f"One of {', '.join(SHARES)}.")],
         caller: Annotated[Caller, reads],
         request: Request,
         response: Response,
