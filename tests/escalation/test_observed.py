@@ -228,7 +228,8 @@ def _verdict(rows: list[Row]) -> bool | None:
             began, running, kept = at, True, None
         if running and ended:
             assert began is not None
-            kept, running = at - began <= TARGETS[Priority(priority)] if row["resolution"] else None, False
+            in_time, running = at - began <= TARGETS[Priority(priority)], False
+            kept = in_time if row["resolution"] or not in_time else None
         ended_before = ended
     return kept
 
