@@ -26,12 +26,9 @@ from events.case import (
     Category,
     ClockBreached,
     ClockCancelled,
-    ClockEvent,
     ClockKind,
-    ClockPaused,
     ClockRestated,
     ClockResumed,
-    ClockRetargeted,
     ClockStarted,
     ClockStopped,
     EscalationReturned,
@@ -43,6 +40,7 @@ from events.case import (
     evolve,
 )
 from events.event import CaseEvent, Recorded, replace
+from services.metrics.clocks import clock_told
 from services.metrics.kinds import Kind, kind_of
 
 FIRST_LINE = "1"
@@ -270,28 +268,8 @@ def _ignored_s(data: CaseEvent) -> int:
 
 
 def _clock_stands(facts: CaseFacts, event: Recorded[CaseEvent]) -> CaseFacts:
-    """What is told of the last episode's resolution clock beside its verdict."""
-    data = event.data
-    if not isinstance(data, ClockEvent) or data.clock is not ClockKind.RESOLUTION or data.episode < facts.clock_episode:
-        return facts
-    match data:
-        case ClockRestated(after=after):
-            promise = after.spans[-1].promise if after.spans else None
-            facts = replace(facts, clock_promise=promise, clock_due_at=after.due_at, clock_ended_at=after.ended_at)
-            return replace(facts, clock_imported=not after.fires)
-        case ClockStarted(promise=promise):
-            facts = replace(facts, clock_promise=promise, clock_due_at=data.due_at, clock_ended_at=None)
-            return replace(facts, clock_imported=not data.fires)
-        case ClockRetargeted(promise=promise) | ClockBreached(promise=promise):
-            return replace(facts, clock_promise=promise, clock_due_at=data.due_at)
-        case ClockPaused() | ClockResumed():
-            return replace(facts, clock_due_at=data.due_at)
-        case ClockStopped(promise=promise):
-            return replace(facts, clock_promise=promise, clock_due_at=data.due_at, clock_ended_at=event.occurred_at)
-        case ClockCancelled():
-            return replace(facts, clock_ended_at=event.occurred_at)
-        case _:
-            return facts
+    told = clock_told(event, facts.clock_episode)
+    return replace(facts, **told) if told else facts
 
 
 def _survey(facts: CaseFacts, data: FeedbackReceived) -> CaseFacts:
