@@ -113,7 +113,7 @@ def told(**changes: Any) -> str:
     clock = {"clock": "resolution", "episode": 1, "turn": 0, "owner": None, "state": "running", "kept": None}
     clock |= {"promise": "standard@1", "calendar": "office@2", "started_at": piece["since"], "warned": []}
     clock |= {"due_at": "2026-03-30T17:00:00Z", "target_s": 28_800, "elapsed_s": 3600, "remaining_s": 25_200}
-    clock |= {"ignored_s": 0, "segments": [piece | changes.pop("piece", {})]} | changes
+    clock |= {"fires": True, "ignored_s": 0, "segments": [piece | changes.pop("piece", {})]} | changes
     console = Console(width=160)
     with console.capture() as shown:
         console.print(explanation("c-1", {"items": [clock], "promises": ["standard@1"], "tzdata": "2026f"}))
