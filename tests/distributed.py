@@ -36,7 +36,7 @@ from services.commands.demo.day import Day, Staff
 from services.commands.demo.script import visits
 from services.runtime.broker import Broker
 from services.runtime.postgres import EmbeddedPostgres
-from tests.commands.conftest import command, environment, free_port, started
+from tests.commands.conftest import command, environment, free_port
 from tests.metrics.samples import SAMPLES, Sample, printed
 from tests.test_story import Story
 from tests.test_story import test_a_case_walks_through_all_five_services_to_an_accepted_resolution as tell
@@ -57,13 +57,15 @@ ERR = Console(stderr=True)
 
 @dataclass
 class Serving:
-    """One `casewalk serve` process."""
+    """One `casewalk serve` process, of one service or of several with spaces between them."""
 
     service: str
     directory: Path
     variables: dict[str, str]
     port: int = field(default_factory=free_port)
     process: asyncio.subprocess.Process | None = None
+    program: str = "services"
+    """The module that is run."""
 
     @property
     def url(self) -> str:
@@ -73,12 +75,12 @@ class Serving:
         """Start it, and wait until its doors are open."""
         with (self.directory / f"{self.service}-{self.port}.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *started(("serve", self.service, f"--port={self.port}")),
+                *(sys.executable, "-m", self.program, "serve", *self.service.split(), f"--port={self.port}"),
                 env=environment(self.variables),
                 stdout=log,
                 stderr=log,
             )
-        await until(self.ready, limit_s=START_LIMIT_S)
+        await until(self.ready, START_LIMIT_S, poll_s=0.1)
 
     async def ready(self) -> bool:
         assert self.process is not None

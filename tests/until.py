@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def until(condition: Callable[[], Awaitable[T]], limit_s: float = 15.0) -> T:
+async def until(condition: Callable[[], Awaitable[T]], limit_s: float = 15.0, poll_s: float = 0.01) -> T:
     """What `condition` answers once it is true. Fails with its last answer after `limit_s`."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + limit_s
@@ -19,4 +19,4 @@ async def until(condition: Callable[[], Awaitable[T]], limit_s: float = 15.0) ->
             return answer
         if loop.time() > deadline:
             raise AssertionError(f"not within {limit_s} s; the last answer was {answer!r}")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(poll_s)

@@ -16,6 +16,10 @@ _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 
 CLOSE_WITHIN_S = 5.0
 
+ANSWER_WITHIN_S = 30.0
+"""For any statement but those of a rebuild, a verification or a recovery. Who waits longer has a dead line: no packet
+says so where the other end is gone without a word, and asyncpg by itself waits for ever."""
+
 SETUP_LOCK = 0x6361736577616C6B
 
 
@@ -46,12 +50,7 @@ class Database:
 
     async def close(self) -> None:
         """Close both pools; what is not given back within 5 s is cut."""
-        for pool in (self.writers, self.readers):
-            try:
-                async with asyncio.timeout(CLOSE_WITHIN_S):
-                    await pool.close()
-            except TimeoutError:
-                pool.terminate()
+        await asyncio.gather(close(self.writers), close(self.readers))
 
     async def rows(self, statement: sa.Select[Any]) -> list[asyncpg.Record]:
         """The rows of a SQLAlchemy Core select."""
@@ -74,15 +73,31 @@ async def fetch(conn: Connection, statement: sa.Select[Any]) -> list[asyncpg.Rec
 
 async def connect(dsn: str, service: str, purpose: str, **settings: str) -> asyncpg.Connection:
     """A connection outside the pools, for a relay, a set-up, a rebuild."""
-    return await asyncpg.connect(dsn, server_settings={**_settings(service, purpose), **settings})
+    limits = {**_settings(service, purpose), **settings}
+    answer_within_s = None if limits["statement_timeout"] == "0" else ANSWER_WITHIN_S
+    return await asyncpg.connect(dsn, server_settings=limits, command_timeout=answer_within_s)
 
 
 async def pool(dsn: str, service: str, purpose: str, size: int) -> asyncpg.Pool:
     """At most `size` connections. Nobody leaves session state behind, so none is reset between two uses: that would
     cost a round trip each time."""
     return await asyncpg.create_pool(
-        dsn, min_size=1, max_size=size, server_settings=_settings(service, purpose), reset=_as_it_is
+        dsn,
+        min_size=1,
+        max_size=size,
+        server_settings=_settings(service, purpose),
+        reset=_as_it_is,
+        command_timeout=ANSWER_WITHIN_S,
     )
+
+
+async def close(pool: asyncpg.Pool) -> None:
+    """Close it; what is not given back within 5 s is cut."""
+    try:
+        async with asyncio.timeout(CLOSE_WITHIN_S):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
 
 
 async def _as_it_is(conn: Connection) -> None:
@@ -100,7 +115,7 @@ def _settings(service: str, purpose: str) -> dict[str, str]:
         "search_path": f"{service},{service}_privacy",
         "application_name": f"casewalk:{service}:{purpose}",
         "lock_timeout": "5s",
-        "statement_timeout": "60s",
+        "statement_timeout": f"{ANSWER_WITHIN_S:.0f}s",
         "idle_in_transaction_session_timeout": "30s",
         "timezone": "UTC",
         "jit": "off",

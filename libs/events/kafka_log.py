@@ -72,10 +72,9 @@ class KafkaLog:
             self._marks_task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._marks_task
-        for client in (self._marks, self._producer, self._admin):
-            if client is not None:
-                closing = client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop()
-                await _within(closing, STOP_WITHIN_S)
+        clients = [client for client in (self._marks, self._producer) if client is not None]
+        closing = [client.stop() for client in clients] + ([] if self._admin is None else [self._admin.close()])
+        await asyncio.gather(*(_within(client, STOP_WITHIN_S) for client in closing))
         self._producer = None
 
     async def _make_topics(self, admin: AIOKafkaAdminClient) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime
 import asyncpg
 import structlog
 
-from events.database import Connection, connect, pool
+from events.database import Connection, close, connect, pool
 from events.log import LANES, Lane, Mark, Progress
 from events.wire import ENVELOPE, Broken, Record, envelope, stored
 
@@ -92,7 +92,7 @@ class PostgresLog:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
         if self._pool is not None:
-            await self._pool.close()
+            await close(self._pool)
 
     @property
     def pool(self) -> asyncpg.Pool:

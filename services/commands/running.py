@@ -23,7 +23,7 @@ from events.kafka_security import KafkaSecurity
 from services.commands.client import Client, Doors
 from services.commands.settings import ServerEnvironment
 from services.commands.terminal import ERR, OUT, CommandFailed, ExitCode, stopping
-from services.runtime import Service, Settings
+from services.runtime import LEAVE_AFTER_S, Service, Settings
 from services.runtime import serve as serve_until_stopped
 from services.runtime.postgres import AlreadyRunning, EmbeddedPostgres, PostgresFailed
 from services.web.tokens import Issuer
@@ -84,7 +84,8 @@ def serve(
     _refuse_taken(host, port)
     with stopping():
         settings = _settings(environment, environment.database_url)
-        _run(serve_until_stopped([known[name] for name in dict.fromkeys(names)], settings, host, port))
+        services = [known[name] for name in dict.fromkeys(names)]
+        _run(serve_until_stopped(services, settings, host, port, LEAVE_AFTER_S))
 
 
 def _environment(data: Path | None) -> ServerEnvironment:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import signal
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
+from types import FrameType
 from typing import Annotated, Any
 
 import uvicorn
@@ -26,6 +29,10 @@ from services.web import PROBLEMS, Problem, install_problems, problem
 
 STOP_WITHIN_S = 10
 
+LEAVE_AFTER_S = 3.0
+"""How long a process says that it is going while its doors are still open: a proxy that looks sends nothing more by
+then. A request that comes in while doors close may get no answer."""
+
 
 @asynccontextmanager
 async def running(services: Sequence[Service], settings: Settings) -> AsyncIterator[FastAPI]:
@@ -38,14 +45,12 @@ async def running(services: Sequence[Service], settings: Settings) -> AsyncItera
         logs = [_log(service, settings) for service in services]
         if settings.kafka is None:
             logs = logs[:1] * len(logs)
-        hosts = []
-        for log in dict.fromkeys(logs):
-            stack.push_async_callback(log.stop)
+        hosts: list[Host] = []
+        stack.push_async_callback(_stop, dict.fromkeys(logs))
         await asyncio.gather(*(log.start() for log in dict.fromkeys(logs)))
+        stack.push_async_callback(_stop, hosts)
         for service, log in zip(services, logs, strict=True):
-            host = await Host.open(service, settings, log)
-            stack.push_async_callback(host.stop)
-            hosts.append(host)
+            hosts.append(await Host.open(service, settings, log))
         await _start(hosts)
         yield application(hosts)
 
@@ -58,6 +63,14 @@ async def _start(hosts: Sequence[Host]) -> None:
                 starting.create_task(host.start())
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
+
+
+async def _stop(parts: Iterable[Host | Log]) -> None:
+    """Stop all beside each other, so that together they take no longer than the slowest."""
+    ends = await asyncio.gather(*(part.stop() for part in parts), return_exceptions=True)
+    for error in ends:
+        if error is not None:
+            raise error
 
 
 def _log(service: Service, settings: Settings) -> Log:
@@ -79,6 +92,7 @@ def application(hosts: Sequence[Host]) -> FastAPI:
         ],
     )
     app.state.hosts = {host.service.name: host for host in hosts}
+    app.state.leaving = False
     install_problems(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(Turns)
@@ -112,6 +126,8 @@ def _common(app: FastAPI, hosts: Sequence[Host]) -> None:
     async def ready() -> Response:
         """503 with the reason per service until every service can work; silent mark sources and effects that were given
         up are named. `warnings` are sentences about what keeps nothing from working and is worth a look."""
+        if app.state.leaving:
+            return problem(503, "not-ready", "this process is about to stop", {"Retry-After": "1"})
         why = {host.service.name: await host.ready() for host in hosts}
         waiting = {name: text for name, text in why.items() if text is not None}
         silent = {
@@ -187,9 +203,28 @@ async def _effects(registry: CollectorRegistry, hosts: Sequence[Host]) -> None:
         skipped.labels(name).inc(counts["skipped"])
 
 
-async def serve(services: Sequence[Service], settings: Settings, host: str, port: int) -> None:
-    """Run the services behind one port until SIGINT or SIGTERM. Raises Unavailable when a part of them ended, so that
-    whoever watches the process starts it again."""
+class _Server(uvicorn.Server):
+    """Told to stop by SIGTERM, it says so at /health/ready for a while and only then shuts its doors."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, leave_after_s: float) -> None:
+        super().__init__(config)
+        self.app, self.leave_after_s, self.loop = app, leave_after_s, asyncio.get_running_loop()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        now = sig != signal.SIGTERM or self.app.state.leaving
+        self.app.state.leaving = True
+        exits = partial(super().handle_exit, sig, frame)
+        if now or not self.leave_after_s:
+            exits()
+        else:
+            self.loop.call_soon_threadsafe(self.loop.call_later, self.leave_after_s, exits)
+
+
+async def serve(
+    services: Sequence[Service], settings: Settings, host: str, port: int, leave_after_s: float = 0.0
+) -> None:
+    """Run the services behind one port until SIGINT, or until `leave_after_s` after SIGTERM. Raises Unavailable when a
+    part of them ended, so that whoever watches the process starts it again."""
     async with running(services, settings) as app:
         config = uvicorn.Config(
             app,
@@ -200,7 +235,7 @@ async def serve(services: Sequence[Service], settings: Settings, host: str, port
             timeout_graceful_shutdown=STOP_WITHIN_S,
             server_header=False,
         )
-        server = uvicorn.Server(config)
+        server = _Server(config, app, leave_after_s)
         watching = asyncio.create_task(_stop_with_a_dead_part(app, server), name="watch parts")
         await server.serve()
         watching.cancel()

@@ -41,6 +41,7 @@ from services.web.tokens import Issuer, Tokens
 TABLES = "".join(part.TABLES for part in (store, relay, lanes, parking, rows, privacy, effects))
 
 STOP_WITHIN_S = 10.0
+RELEASE_WITHIN_S = 2.0
 READ_OWN_WRITE_S = 2.0
 IMPORT_WAIT_S = 2.0
 UNSENT_LIMIT_S = 0.2
@@ -166,8 +167,8 @@ class Host:
         if self.service.first_start is not None:
             await self.service.first_start(self)
         self._run("relay", self.relay.run())
-        self._run("views", self.views_consumer.run())
-        self._run("reactor", self.reactor.run())
+        self._run("views", self._consume(self.views_consumer))
+        self._run("reactor", self._consume(self.reactor))
         self._run("cleaner", self._forget_old_answers())
         if self.service.deliver is not None:
             self._run("sender", self._sender(self.service.deliver).run())
@@ -185,12 +186,18 @@ class Host:
             for task in running:
                 task.cancel()
             await asyncio.wait(running, timeout=1)
-        with suppress(asyncpg.PostgresError, *store.PASSING):
-            await self.views_consumer.release()
-            await self.reactor.release()
+        await asyncio.wait(
+            [asyncio.create_task(self._release(self.views_consumer, self.reactor))], timeout=RELEASE_WITHIN_S
+        )
         if self.tokens is not None:
             await self.tokens.stop()
         await self.database.close()
+
+    async def _release(self, *consumers: Consumer) -> None:
+        """Or, where the database is away, leave the leases to run out."""
+        with suppress(asyncpg.PostgresError, *store.PASSING):
+            for consumer in consumers:
+                await consumer.release()
 
     # ------------------------------------------------------------------------------------------------- for the doors
 
@@ -257,6 +264,13 @@ class Host:
             [self.views_consumer.name, self.reactor.name],
         )
         return int(sequence or 0)
+
+    async def _consume(self, consumer: Consumer) -> None:
+        """Consume until a newer version of the program has taken over. Then its processes do that, and this one keeps
+        its doors open until it is stopped: the newer one's may not be open yet."""
+        await consumer.run()
+        await self._release(consumer)
+        await asyncio.Event().wait()
 
     async def _too_busy(self) -> str | None:
         unsent_s = await self.database.readers.fetchval(

@@ -1,45 +1,26 @@
-"""One Casewalk under load whose process dies again and again, and a ledger outside it of what was answered."""
+"""One Casewalk under load whose process dies again and again."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-import random
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
-import asyncpg
 import httpx
 
-from events.case import CaseAssigned, CaseObserved, CaseOpened, CaseQueued, CaseResolved, MessageReceived
-from events.event import CASES
-from events.kafka_log import KafkaLog
-from events.postgres_log import PostgresLog
 from tests.casewalk import ADMIN_KEY
 from tests.commands.conftest import free_port
 from tests.conftest import Engine
-from tests.events.test_log import read_all
-from tests.until import until
-
-SERVICES = ("intake", "router", "metrics")
-"""They have all the parts that are killed; the others would only make starting slower."""
+from tests.faults.load import SERVICES, START_LIMIT_S, Load
 
 LEASE_S = 1.0
 """Ten times shorter than it is by default, because a kill is over when the dead process's leases are."""
-
-START_LIMIT_S = 60.0
-DRAIN_LIMIT_S = 120.0
-THINK_S = (0.02, 0.08)
-AGENTS = ("ana", "ben", "cai")
 
 
 class Parent:
@@ -113,31 +94,12 @@ class Parent:
             os.kill(self.pid, number)
 
 
-@dataclass
-class Promised:
-    """What a case must have come to: answered requests, and what they cause exactly once."""
-
-    point: str
-    """Where the process was about to die when the case came in."""
-    types: Counter[str] = field(default_factory=Counter)
-    import_id: str | None = None
-
-
-class World:
-    """A database, a log and a Casewalk on them, driven over HTTP by clients that repeat what was not answered."""
+class World(Load):
+    """A database, a log and a Casewalk on them whose process is a worker of `parent`."""
 
     def __init__(self, engine: Engine, directory: Path, parent: Parent, seed: int) -> None:
-        self.engine, self.directory, self.parent = engine, directory, parent
-        self.random = random.Random(seed)
-        self.port = free_port()
-        self.client = httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{self.port}", headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=20
-        )
-        self.ledger: dict[str, Promised] = {}
-        self.point = "none"
-        self.unanswered = 0
-        """Requests whose answer a kill has swallowed, and that were sent again."""
-        self._stop = asyncio.Event()
+        self.directory, self.parent, self.port = directory, parent, free_port()
+        super().__init__(engine, seed, f"http://127.0.0.1:{self.port}")
 
     # -------------------------------------------------------------------------------------------------- the process
 
@@ -169,221 +131,9 @@ class World:
         except httpx.TransportError:
             return False
 
-    async def recovered(self) -> None:
-        """Until a new case has gone the whole way: accepted, sent, reacted to, seen by the views."""
-        await until(self.ready, limit_s=START_LIMIT_S)
-        case_id = await self.open_case()
-        await until(partial(self._walked, case_id), limit_s=START_LIMIT_S)
-
-    async def _walked(self, case_id: str) -> bool:
-        try:
-            walk = await self.client.get(f"/v1/walks/{case_id}")
-        except httpx.TransportError:
-            return False
-        return walk.is_success and any(step["type"] == CaseQueued.TYPE for step in walk.json()["steps"])
-
     async def passed(self) -> Counter[str]:
         """Point → how often the running worker has passed it."""
         self.parent.passed = Counter()
         await self.parent.tell("count")
         assert await self.parent.heard(lambda: bool(self.parent.passed), 10)
         return self.parent.passed
-
-    # ------------------------------------------------------------------------------------------------------ the load
-
-    async def furnish(self) -> None:
-        """Agents that are here, and so little time to answer an offer that many run out."""
-        queue = {"name": "General", "unit_id": "general", "offer_s": 1}
-        await self.ask("PUT", "/v1/queues/general", json=queue)
-        for agent in AGENTS:
-            await self.ask("PUT", f"/v1/agents/{agent}", json={"name": agent, "unit_ids": ["general"], "capacity": 50})
-            await self.ask("POST", f"/v1/agents/{agent}:presence", json={"presence": "available"})
-
-    @asynccontextmanager
-    async def load(self) -> AsyncIterator[None]:
-        """Clients at work until the end of the block; then each finishes what it has begun."""
-        self._stop.clear()
-        async with asyncio.TaskGroup() as clients:
-            for work in (self._customer, self._customer, self._customer, self._agent, self._importer, self._janitor):
-                clients.create_task(self._again_and_again(work))
-            yield
-            self._stop.set()
-
-    async def _again_and_again(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        while not self._stop.is_set():
-            await work()
-            await asyncio.sleep(self.random.uniform(*THINK_S))
-
-    async def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
-        """Until it is answered; a creating request with a key of its own, the same in every repeat."""
-        headers = more.pop("headers", {}) | ({"Idempotency-Key": str(uuid4())} if method == "POST" else {})
-        while True:
-            try:
-                answer = await self.client.request(method, path, headers=headers, **more)
-                if answer.status_code not in (429, 500, 502, 503, 504):
-                    return answer
-                assert answer.status_code != 500, answer.text
-            except httpx.ConnectError:
-                pass
-            except httpx.TransportError:
-                self.unanswered += 1
-            await asyncio.sleep(0.02)
-
-    async def open_case(self) -> str:
-        point = self.point
-        market = "xx" if self.random.random() < 0.05 else "de"
-        order = {
-            "channel": "web",
-            "market": market,
-            "language": "de",
-            "journey": "delivery",
-            "subject": "Where is it?",
-            "body": "It should be here.",
-            "customer": {"external_id": f"c{self.random.randrange(1000)}"},
-        }
-        answer = await self.ask("POST", "/v1/cases", json=order)
-        assert answer.status_code == 201, answer.text
-        case_id: str = answer.json()["case_id"]
-        assert case_id not in self.ledger, "two requests got one case"
-        self.ledger[case_id] = Promised(point, Counter({CaseOpened.TYPE: 1, CaseQueued.TYPE: 1}))
-        return case_id
-
-    async def _customer(self) -> None:
-        case_id = await self.open_case()
-        message = {"direction": "in", "body": "Any news?"}
-        answer = await self.ask("POST", f"/v1/cases/{case_id}/messages", json=message)
-        assert answer.status_code == 201, answer.text
-        self.ledger[case_id].types[MessageReceived.TYPE] += 1
-
-    async def _agent(self) -> None:
-        """Accepts every other offer and solves the case; the others run out."""
-        offers = await self.ask("GET", "/v1/work", params={"status": "offered", "limit": 20})
-        for offer in offers.json()["items"]:
-            if self.random.random() < 0.5:
-                continue
-            case_id, order = offer["case_id"], {"agent_id": offer["agent_id"], "offer_id": offer["offer_id"]}
-            answer = await self.ask("POST", f"/v1/work/{case_id}:accept", json=order)
-            if answer.status_code == 409:  # it ran out meanwhile
-                continue
-            assert answer.is_success, answer.text
-            answer = await self.ask("POST", f"/v1/cases/{case_id}:resolve", json={})
-            assert answer.is_success, answer.text
-            promised = self.ledger.setdefault(case_id, Promised(self.point))
-            promised.types += Counter({CaseAssigned.TYPE: 1, CaseResolved.TYPE: 1})
-
-    async def _importer(self) -> None:
-        """A chunk of another system's history, whose rows count once however often it is sent."""
-        point, import_id = self.point, uuid4().hex
-        cases = [f"{import_id}-{n}" for n in range(3)]
-        rows = [
-            {"case": case, "ordinal": n, "occurred_at": f"2024-03-0{n}T10:00:00Z", "category": "new", "code": "Open"}
-            for case in cases
-            for n in (1, 2, 3)
-        ]
-        answer = await self.ask(
-            "POST",
-            "/v1/imports",
-            params={"profile": "crash", "import_id": import_id},
-            content="".join(json.dumps(row) + "\n" for row in rows),
-            headers={"Content-Type": "application/x-ndjson"},
-        )
-        assert answer.is_success, answer.text
-        assert answer.json()["refused"] == 0, answer.text
-        for row in answer.json()["rows"]:
-            promised = self.ledger.setdefault(row["case_id"], Promised(point, import_id=import_id))
-            promised.types[CaseObserved.TYPE] += 1
-
-    async def _janitor(self) -> None:
-        """Asks for every parked case to be tried again."""
-        for service in SERVICES:
-            parked = await self.ask("GET", f"/v1/ops/{service}/parked")
-            for record in parked.json()["items"]:
-                if not record["asked"]:
-                    await self.ask("POST", f"/v1/ops/{service}/parked/{record['id']}:retry")
-
-    # --------------------------------------------------------------------------------------------------- the account
-
-    async def settle(self) -> None:
-        """Until everybody has gone home, nothing is on its way and nothing parked any more."""
-        for agent in AGENTS:
-            await self.ask("POST", f"/v1/agents/{agent}:presence", json={"presence": "offline"})
-        connection = await asyncpg.connect(self.engine.dsn)
-        try:
-            await until(partial(self._at_rest, connection), limit_s=DRAIN_LIMIT_S)
-        finally:
-            await connection.close()
-
-    async def _at_rest(self, connection: asyncpg.Connection) -> bool:
-        await self._janitor()
-        left = [
-            await connection.fetchval(f"select (select count(*) from {s}.outbox) + (select count(*) from {s}.parked)")
-            for s in SERVICES
-        ]
-        if any(left):
-            return False
-        ends = await self._with_log(lambda log: log.ends())
-        lanes = [r for s in SERVICES for r in await connection.fetch(f"select * from {s}.lane")]
-        return all(r["next_offset"] >= ends.get((r["topic"], r["partition"]), 0) for r in lanes)
-
-    async def _with_log(self, ask: Callable[[Any], Any]) -> Any:
-        engine = self.engine
-        log = PostgresLog(engine.dsn) if engine.kafka is None else KafkaLog(engine.kafka, "intake", engine.namespace)
-        await log.start()
-        try:
-            return await ask(log)
-        finally:
-            await log.stop()
-
-    async def account(self) -> dict[str, tuple[int, int]]:
-        """Point → (lost, doubled) of what was promised, as the walks tell it. Raises AssertionError where figures, the
-        log or a view contradict the walks."""
-        off: dict[str, tuple[int, int]] = {}
-        steps = 0
-        for case_id, promised in self.ledger.items():
-            answer = await self.ask("GET", f"/v1/walks/{case_id}")
-            lines = answer.json()["steps"] if answer.is_success else []
-            steps += sum(line["kind"] == "step" for line in lines)
-            found = Counter(line["type"] for line in lines)
-            lost = sum((promised.types - found).values())
-            doubled = sum(max(0, found[t] - n) for t, n in promised.types.items())
-            doubled += found.total() - len({line["id"] for line in lines})
-            before = off.get(promised.point, (0, 0))
-            off[promised.point] = (before[0] + lost, before[1] + doubled)
-        await self._figures_agree(steps)
-        await until(self._log_agrees, limit_s=DRAIN_LIMIT_S)
-        await self._views_agree()
-        return off
-
-    async def _figures_agree(self, steps: int) -> None:
-        figures = (await self.ask("GET", "/v1/figures")).json()
-        assert figures["cases"]["value"] == len(self.ledger), "cases that nobody was answered for"
-        assert figures["events"]["value"] == steps
-        import_id, rows = next((p.import_id, p.types.total()) for p in self.ledger.values() if p.import_id is not None)
-        figures = (await self.ask("GET", "/v1/figures", params={"where": f"import={import_id}"})).json()
-        assert figures["events"]["value"] == 3 * rows
-
-    async def _log_agrees(self) -> bool:
-        """Every stream counts 1, 2, 3 …; the log holds each event that was recorded, and no other. The last offers may
-        still run out meanwhile."""
-        recorded: set[tuple[str, str, int, str]] = set()
-        connection = await asyncpg.connect(self.engine.dsn)
-        try:
-            for s in SERVICES:
-                rows = await connection.fetch(f"select topic, subject, sequence, id from {s}.events")
-                recorded |= {(s, r["subject"], r["sequence"], str(r["id"])) for r in rows if r["topic"] == CASES}
-                gaps = await connection.fetchval(
-                    f"select count(*) from (select 1 from {s}.events group by topic, subject"
-                    " having max(sequence) <> count(*)) g"
-                )
-                assert gaps == 0, f"{gaps} streams of {s} have gaps"
-        finally:
-            await connection.close()
-        logged = {(r.source, r.subject, r.sequence, r.id) for r in await self._with_log(read_all) if r.topic == CASES}
-        return bool(logged == recorded)
-
-    async def _views_agree(self) -> None:
-        for service in SERVICES:
-            answer = await self.ask("GET", f"/v1/ops/{service}/verify")
-            last = json.loads(answer.text.splitlines()[-1])
-            assert last["done"], last
-            assert [v for v in last["results"] if not v["equal"]] == []
