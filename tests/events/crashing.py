@@ -14,7 +14,14 @@ from tests.events.toy import CASE, INTAKE, ROUTER, offer, open_case
 
 
 async def main(dsn: str, kafka: str, namespace: str, directory: str) -> None:
-    settings = Settings(dsn, kafka or None, Path(directory), b"m" * 32, open=True, namespace=namespace)
+    settings = Settings(
+        database_url=dsn,
+        kafka=kafka or None,
+        data_dir=Path(directory),
+        master_key=b"m" * 32,
+        open=True,
+        namespace=namespace,
+    )
     async with running((INTAKE, ROUTER), settings) as app:
         hosts = app.state.hosts
         say("ready")

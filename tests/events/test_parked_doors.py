@@ -125,13 +125,16 @@ async def test_an_older_program_writes_nothing_once_a_newer_one_has_rebuilt_its_
                     CASE(case_id), decision=partial(offer, timedelta(hours=1)), actor="key:t"
                 )
 
-            async def ended() -> bool:
-                """Something to read comes into its lanes, sooner or later."""
+            async def handed_over() -> bool:
+                """Something to read comes into its lanes, sooner or later; then it gives them back."""
                 await opened(hosts)
-                return hosts["router"].died is not None
+                worker = hosts["router"].views_consumer.worker
+                return not await later["router"].database.readers.fetchval(
+                    "select count(*) from lane where owner = $1", worker
+                )
 
-            await until(ended, limit_s=30)
-            assert (await client.get("/health/ready")).status_code == 503
+            await until(handed_over, limit_s=30)
+            assert (await client.get("/health/ready")).status_code == 200, "its doors stay open until it is stopped"
             await later["router"].store.change(
                 CASE(case_id), decision=partial(offer, timedelta(hours=1)), actor="key:t"
             )

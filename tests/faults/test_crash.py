@@ -184,7 +184,6 @@ def lost_or_doubled(worlds: list[Matrix]) -> dict[str, Row]:
     return {p: row for m in worlds for p, row in m.rows.items() if row.lost or row.doubled}
 
 
-@pytest.mark.sample
 @pytest.mark.timeout(300)
 async def test_a_kill_at_the_points_that_matter_most_loses_and_doubles_nothing(
     engine: Engine, tmp_path: Path, report: Report

@@ -390,7 +390,6 @@ def machine(world: World, run: asyncio.Runner) -> type[RuleBasedStateMachine]:
     return Faults
 
 
-@pytest.mark.sample
 @pytest.mark.timeout(1200)
 def test_whatever_happens_in_whatever_order_every_event_takes_effect_once(
     engine: Engine, tmp_path: Path, full: bool

@@ -11,7 +11,13 @@ from tests.router.world import MASTER_KEY
 
 
 async def main(dsn: str, kafka: str, namespace: str, directory: str) -> None:
-    settings = Settings(dsn, kafka or None, Path(directory), MASTER_KEY, namespace=namespace)
+    settings = Settings(
+        database_url=dsn,
+        kafka=kafka or None,
+        data_dir=Path(directory),
+        master_key=MASTER_KEY,
+        namespace=namespace,
+    )
     async with running((SERVICE,), settings):
         sys.stdout.write("running\n")
         sys.stdout.flush()
