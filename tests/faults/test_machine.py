@@ -155,7 +155,14 @@ class World:
         async with AsyncExitStack() as stack:
             hosts = {}
             shared: Log = PostgresLog(engine.dsn)
-            config = Settings(engine.dsn, engine.kafka, directory, b"m" * 32, open=True, namespace=engine.namespace)
+            config = Settings(
+                database_url=engine.dsn,
+                kafka=engine.kafka,
+                data_dir=directory,
+                master_key=b"m" * 32,
+                open=True,
+                namespace=engine.namespace,
+            )
             for service in (INTAKE, ROUTER):
                 kafka = engine.kafka
                 log = shared if kafka is None else KafkaLog(kafka, service.name, engine.namespace)
