@@ -23,6 +23,9 @@ CASES, AGENTS = 1000, 50
 CAPACITY = {f"agent-{n}": 1 + n % 5 for n in range(AGENTS)}
 ROOM = sum(CAPACITY.values())
 
+AT_ONCE = 64
+"""Requests of one caller under way: more than 128 are a flood."""
+
 HELD = "select agent_id, count(*) as load from work where status in ('offered', 'assigned') group by agent_id"
 
 
@@ -73,8 +76,11 @@ async def take_and_resolve(here: World) -> None:
     """Every agent accepts what they are offered and brings it to an end."""
     offered = await waiting_for(here, "offered")
 
+    turns = asyncio.Semaphore(AT_ONCE)
+
     async def one(case_id: str, agent_id: str) -> None:
-        answer = await here.lead.post(f"/v1/work/{case_id}:accept", json={"agent_id": agent_id})
+        async with turns:
+            answer = await here.lead.post(f"/v1/work/{case_id}:accept", json={"agent_id": agent_id})
         assert answer.status_code == 200, answer.text
         await here.say(case_id, an(CaseResolved))
 
