@@ -81,6 +81,7 @@ _INTAKE: tuple[Event, ...] = (
         language="sv",
         journey="incident",
         priority=Priority.NORMAL,
+        promises=("resolution@1",),
     ),
     case.CaseTakenOver(
         episode=1,

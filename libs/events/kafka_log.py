@@ -29,6 +29,12 @@ MARKS = "casewalk.marks"
 KEPT = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "compression.type": "producer"}
 """Event topics: kept for ever, never compacted."""
 
+LEAST = "min.insync.replicas"
+COPIES, IN_SYNC = 3, 2
+"""Copies of a partition, and how many of them acknowledge: any one broker may be lost, and writes go on."""
+
+_LOSES = "a broker that loses its disk takes acknowledged events with it"
+
 SEND_WITHIN_S = 20.0
 STOP_WITHIN_S = 5.0
 
@@ -49,6 +55,7 @@ class KafkaLog:
         self._admin: AIOKafkaAdminClient | None = None
         self._marks: AIOKafkaConsumer | None = None
         self._newest: dict[str, Mark] = {}
+        self._warnings: list[str] = []
         self._marks_task: asyncio.Task[None] | None = None
 
     # ------------------------------------------------------------------------------------------------ start and stop
@@ -77,10 +84,13 @@ class KafkaLog:
         await asyncio.gather(*(_within(client, STOP_WITHIN_S) for client in closing))
         self._producer = None
 
+    def warnings(self) -> Sequence[str]:
+        return self._warnings
+
     async def _make_topics(self, admin: AIOKafkaAdminClient) -> None:
         brokers = len((await admin.describe_cluster())["brokers"])
-        copies = min(3, brokers)
-        safe = {**KEPT, "min.insync.replicas": "2" if copies >= 3 else "1"}
+        copies = min(COPIES, brokers)
+        safe = {**KEPT, LEAST: str(IN_SYNC if copies == COPIES else 1)}
         wanted = [
             NewTopic(self.namespace + CASES, PARTITIONS, copies, topic_configs=safe),
             NewTopic(self.namespace + OPERATIONS, PARTITIONS, copies, topic_configs=safe),
@@ -93,7 +103,7 @@ class KafkaLog:
                     await admin.create_topics([topic])
 
     async def _check_topics(self, admin: AIOKafkaAdminClient) -> None:
-        """Refuse topics on which keys would move or history would vanish."""
+        """Refuse topics on which keys would move or history would vanish; warn of those a lost broker takes along."""
         names = [self.namespace + CASES, self.namespace + OPERATIONS]
         async with asyncio.timeout(30):
             while True:
@@ -106,13 +116,18 @@ class KafkaLog:
                 raise Invalid(
                     f"topic {name} has {len(topic['partitions'])} partitions; it must have {PARTITIONS} for ever"
                 )
+            copies = min(len(partition["replicas"]) for partition in topic["partitions"])
+            if copies < COPIES:
+                self._warnings.append(f"topic {name} has {copies} of {COPIES} copies: {_LOSES}")
         answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
         for answer in answers:
-            for _, _, _, name, entries in answer.resources:
+            for _, _, _, topic_name, entries in answer.resources:
                 config = {entry[0]: entry[1] for entry in entries}
                 for setting in ("cleanup.policy", "retention.ms", "retention.bytes"):
                     if config.get(setting, KEPT[setting]) != KEPT[setting]:
-                        raise Invalid(f"topic {name} has {setting}={config[setting]}; it must be {KEPT[setting]}")
+                        raise Invalid(f"topic {topic_name} has {setting}={config[setting]}; it must be {KEPT[setting]}")
+                if (in_sync := int(config.get(LEAST, IN_SYNC))) < IN_SYNC:
+                    self._warnings.append(f"topic {topic_name} has {LEAST}={in_sync}, not {IN_SYNC}: {_LOSES}")
 
     # ------------------------------------------------------------------------------------------------------- writing
 

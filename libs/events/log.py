@@ -67,6 +67,10 @@ class Log(Protocol):
         """Let go within a bounded time."""
         ...
 
+    def warnings(self) -> Sequence[str]:
+        """Sentences about what `start` found: it keeps nothing from working, and is worth a look."""
+        ...
+
     async def append(self, conn: Connection, records: Sequence[Record]) -> dict[Lane, int]:
         """Append in order; done when durable. Answers the end (next offset) of every lane touched. PostgreSQL appends
         in `conn`'s transaction, Kafka waits for every acknowledgement. After an error some may be in the log."""

@@ -99,6 +99,9 @@ class PostgresLog:
         assert self._pool is not None, "the log is started first"
         return self._pool
 
+    def warnings(self) -> Sequence[str]:
+        return ()
+
     async def append(self, conn: Connection, records: Sequence[Record]) -> dict[Lane, int]:
         lanes: dict[Lane, list[Record]] = {}
         for record in records:

@@ -136,7 +136,8 @@ def _common(app: FastAPI, hosts: Sequence[Host]) -> None:
         if waiting:
             detail = "; ".join(f"{name}: {text}" for name, text in waiting.items())
             return problem(503, "not-ready", detail, {"Retry-After": "1"})
-        warnings = [sentence for host in hosts for sentence in await host.warnings()]
+        # Each once: services of one process warn of the same topics.
+        warnings = dict.fromkeys([sentence for host in hosts for sentence in await host.warnings()])
         dead = {host.service.name: await host.given_up() for host in hosts if host.service.deliver is not None}
         return JSONResponse(
             {

@@ -239,11 +239,11 @@ class Host:
             return (await effects.states(conn))[EffectState.DEAD]
 
     async def warnings(self) -> Sequence[str]:
-        """What the service warns of."""
+        """What the log and the service warn of."""
         if self.service.warnings is None:
-            return ()
+            return self.log.warnings()
         async with self.database.readers.acquire() as conn:
-            return await self.service.warnings(conn)
+            return [*self.log.warnings(), *await self.service.warnings(conn)]
 
     # ----------------------------------------------------------------------------------------------------- inside
 

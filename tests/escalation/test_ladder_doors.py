@@ -30,7 +30,7 @@ async def three_units(here: Casewalk) -> None:
     await did(here.admin.put("/v1/rotas/swat", json=ROUND_THE_CLOCK))
 
 
-def ladder(within_s: int | None = 1) -> Item:
+def ladder(within_s: int | None = 1, swat_within_s: int = 1) -> Item:
     """Asking leads to the second line, silence to the complaints unit and then to SWAT, a regulator there at once."""
     return {
         "rungs": [
@@ -46,7 +46,7 @@ def ladder(within_s: int | None = 1) -> Item:
                 "unit_id": "swat",
                 "triggers": [{"kind": "regulator"}, {"kind": "low_survey", "at_most": 2}],
                 "owner_rule": "on_duty",
-                "acknowledge_within_s": 1,
+                "acknowledge_within_s": swat_within_s,
             },
         ]
     }
@@ -106,7 +106,7 @@ async def test_a_resolved_case_with_a_low_survey_is_looked_after_and_its_reopeni
     here: Casewalk,
 ) -> None:
     await three_units(here)
-    await did(here.admin.put("/v1/ladders/standard", json=ladder()))
+    await did(here.admin.put("/v1/ladders/standard", json=ladder(swat_within_s=600)))
     case_id = await opened(here)
     await did(here.admin.post(f"/v1/cases/{case_id}:resolve", json={}))
     await here.settled()

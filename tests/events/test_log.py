@@ -177,3 +177,16 @@ async def test_a_topic_that_would_lose_or_mix_history_is_refused(
     finally:
         await admin.delete_topics([t for t in await admin.list_topics() if t.startswith(namespace)])
         await admin.close()
+
+
+async def test_topics_that_one_lost_broker_takes_along_are_warned_of(kafka: str) -> None:
+    """The run's broker is alone, so every topic has the one copy; `tests/faults/test_brokers.py` has three and no word."""
+    namespace = f"few{uuid4().hex[:8]}"
+    log = KafkaLog(kafka, "intake", namespace)
+    assert not log.warnings()
+    await log.start()
+    await log.stop()
+    copies, in_sync = f"{namespace}{CASES} has 1 of 3 copies", f"{namespace}{CASES} has min.insync.replicas=1, not 2"
+    assert [len([warning for warning in log.warnings() if why in warning]) for why in (copies, in_sync)] == [1, 1]
+    assert len(log.warnings()) == 4, "two topics hold history"
+    await delete_topics(kafka, namespace)

@@ -33,6 +33,7 @@ from events.event import CaseEvent, Event, Label, Ref
 from events.operations import OPERATIONS_EVENTS, KeyRevoked, RoutingRule, RoutingTablePublished, When
 from events.personal import Clear, Personal, Sealed
 from events.schemas import schema
+from events.schemas.__main__ import ROOT, at, brought
 from events.testing import CASE_ID, NAMESPACE, recorded
 from events.wire import PARTITIONS, VOCABULARY, Broken, Record, Vocabulary, from_kafka, headers, murmur2, partition_of
 from tests import wire as golden
@@ -147,6 +148,12 @@ def test_every_type_has_a_sample_and_every_sample_a_type() -> None:
     assert set(EXAMPLES) == set(EVENTS)
     for event, example in EXAMPLES.items():
         assert example.model_fields_set == set(event.model_fields), f"{event.__name__}: a sample shows every field"
+
+
+def test_a_sample_is_never_edited() -> None:
+    """Each is what the commit that brought it said; where there is no history, nothing can be said."""
+    for name, revision in (brought(ROOT, "tests/wire/casewalk.*.json") or {}).items():
+        assert (ROOT / name).read_text(encoding="utf-8") == at(ROOT, revision, name), f"{name} was edited"
 
 
 @pytest.mark.parametrize("name", SAMPLES)

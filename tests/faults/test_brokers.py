@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
+import httpx
 import pytest
 
 from services.runtime.broker import Broker
@@ -64,6 +65,10 @@ async def test_each_broker_may_die_and_come_back_and_the_controller_too(
                 await asyncio.to_thread(brokers.restart, dead)
 
     await world.loses_and_doubles_nothing(report, "Brokers killed under load")
+    # Its topics have three copies, two of them in sync: nothing is warned of.
+    async with httpx.AsyncClient() as client:
+        health = (await client.get(f"{world.serving[0].url}/health/ready")).json()
+    assert not [warning for warning in health["warnings"] if "topic" in warning]
 
 
 @pytest.mark.timeout(900)

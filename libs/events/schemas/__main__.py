@@ -79,7 +79,7 @@ def broken(root: Path, against: Mapping[str, str]) -> list[str]:
         if not now.exists():
             said.append(f"{Path(name).stem}: types are never removed; records of it stay in the log for ever")
             continue
-        old = json.loads(_git(root, "show", f"{revision}:{name}"))
+        old = json.loads(at(root, revision, name))
         said += [f"{now.stem}: {why}" for why in incompatible(old, json.loads(now.read_text(encoding="utf-8")))]
     return said
 
@@ -93,12 +93,19 @@ def committed(root: Path, revision: str) -> dict[str, str]:
 def baseline(root: Path) -> dict[str, str] | None:
     """Which revision of each schema a change is measured against: the last release's; before the first release, the
     one that brought the file. None where the history is not at hand."""
+    first = brought(root, f"{FOLDER}/*.json")
+    if first is None:
+        return None
+    tag = _git(root, "tag", "--list", "v*", "--sort=-v:refname", "--merged", "HEAD").split()
+    return committed(root, tag[0]) if tag else first
+
+
+def brought(root: Path, files: str) -> dict[str, str] | None:
+    """Which revision first brought each of the `files` (a pattern); None where the history is not at hand."""
     try:
         if _git(root, "rev-parse", "--is-shallow-repository").strip() == "true":
             return None
-        if tag := _git(root, "tag", "--list", "v*", "--sort=-v:refname", "--merged", "HEAD").split():
-            return committed(root, tag[0])
-        added = _git(root, "log", "--diff-filter=A", "--name-only", "--format=commit %H", "--", f"{FOLDER}/*.json")
+        added = _git(root, "log", "--diff-filter=A", "--name-only", "--format=commit %H", "--", files)
     except (subprocess.CalledProcessError, FileNotFoundError):
         return None
     found, revision = dict[str, str](), ""
@@ -108,6 +115,11 @@ def baseline(root: Path) -> dict[str, str] | None:
         else:
             found[line] = revision
     return found
+
+
+def at(root: Path, revision: str, name: str) -> str:
+    """What a file said in that revision."""
+    return _git(root, "show", f"{revision}:{name}")
 
 
 def _git(root: Path, *args: str) -> str:
