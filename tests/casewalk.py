@@ -6,15 +6,23 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import asyncpg
 import httpx
 from fastapi import FastAPI
 
+from events import lanes
+from events.postgres_log import PostgresLog
+from services.__main__ import SERVICES
 from services.runtime import Host, Service, Settings, running
 from tests.conftest import Engine
 from tests.until import until
 
 ADMIN_KEY = "cw_" + "a" * 43
+
+FURNISHED = "furnished"
+"""The database that empty ones are copied from; each server has its own."""
 
 
 class Casewalk:
@@ -62,6 +70,7 @@ async def casewalk(
     engine: Engine, directory: Path, services: Sequence[Service], **more: Any
 ) -> AsyncIterator[Casewalk]:
     """Run `services` (intake among them: it makes the keys) on the engine."""
+    await _furnish(engine.dsn)
     settings = Settings(
         database_url=engine.dsn,
         kafka=engine.kafka,
@@ -81,3 +90,41 @@ async def casewalk(
 
 async def _knows_a_key(host: Host) -> bool:
     return bool(await host.database.readers.fetchval("select count(*) from keys"))
+
+
+# ------------------------------------------------------------------------------------------------------ the first start
+
+
+async def _furnish(dsn: str) -> None:
+    """Put into an empty database what a first start makes there first, every service's tables and empty views: copied,
+    because to make them takes more than everything else that most tests do."""
+    at = urlsplit(dsn)
+    name, server = at.path.removeprefix("/"), at._replace(path="/postgres").geturl()
+    conn = await asyncpg.connect(dsn)
+    try:
+        if await conn.fetchval("select count(*) from pg_namespace where nspname in ('log', 'intake')"):
+            return
+    finally:
+        await conn.close()
+    conn = await asyncpg.connect(server)
+    try:
+        if not await conn.fetchval("select count(*) from pg_database where datname = $1", FURNISHED):
+            await conn.execute(f"CREATE DATABASE {FURNISHED} TEMPLATE template0")
+            await _first_start(at._replace(path=f"/{FURNISHED}").geturl())
+        await conn.execute(f"DROP DATABASE {name}")
+        await conn.execute(f"CREATE DATABASE {name} TEMPLATE {FURNISHED} STRATEGY file_copy")
+    finally:
+        await conn.close()
+
+
+async def _first_start(dsn: str) -> None:
+    log = PostgresLog(dsn)
+    await log.start()
+    for service in SERVICES:
+        host = await Host.open(service, Settings(database_url=dsn, master_key=b"k" * 32), log)
+        for consumer in (host.views_consumer, host.reactor):
+            async with host.database.writers.acquire() as conn:
+                await lanes.prepare(conn, consumer.name)
+        await host.replay.prepare()
+        await host.database.close()
+    await log.stop()

@@ -437,6 +437,7 @@ async def test_an_idempotency_key_is_its_callers_own(town: Town) -> None:
     assert None not in (first.json()["secret"], other.json()["secret"])
 
 
+@pytest.mark.timeout(fuzz.LIMIT_S + 60)
 async def test_no_request_that_can_be_made_up_from_the_documentation_breaks_a_door(town: Town, tmp_path: Path) -> None:
     async with fuzz.served(town.world.app) as url:
         code, report = await fuzz.schemathesis(url, ADMIN_KEY, town.known(), tmp_path)

@@ -31,7 +31,8 @@ from events.wire import Broken, Record, Vocabulary
 BATCH = 500
 LEASES_KEPT = 5
 """How often a lease is renewed while it lasts."""
-TICK_S = 0.2
+TICK_S = 0.5
+"""How often timers are looked at, and what somebody asked to be tried again; what is new is heard of at once."""
 HINT_EVERY_S = 0.1
 HINT_AGAIN_S = 30.0
 """How long a word somebody else says about a lane that is ours by now may stand."""
@@ -203,7 +204,7 @@ class Consumer:
         found: dict[Lane, list[Record | Broken]] = {}
         with suppress(TimeoutError):
             async with asyncio.timeout(self.quiet_limit_s):
-                found = await reader.fetch(self._positions, BATCH, wait_s=TICK_S)
+                found = await reader.fetch(self._positions, BATCH, wait_s=min(TICK_S, self.lease_s / LEASES_KEPT))
         now = asyncio.get_running_loop().time()
         if found or now - self._heard_at < self.quiet_limit_s:
             self._heard_at = now if found else self._heard_at

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import asyncpg
@@ -104,8 +105,9 @@ async def _as_it_is(conn: Connection) -> None:
     return None
 
 
+@lru_cache(maxsize=64)
 def compiled(statement: sa.Select[Any]) -> tuple[str, Sequence[Any]]:
-    """SQL text with $1, $2 … and its arguments, in order."""
+    """SQL text with $1, $2 … and its arguments, in order; at once for a statement object that was compiled before."""
     done = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
     return str(done), [done.params[name] for name in done.positiontup or ()]
 

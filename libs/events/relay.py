@@ -112,6 +112,9 @@ class Relay:
 
     async def _move(self, conn: asyncpg.Connection) -> int:
         self.store.appended.clear()
+        if not await conn.fetchval("select exists (select from outbox)"):  # a transaction takes three round trips
+            self.oldest_unsent = None
+            return 0
         async with conn.transaction():
             rows = await conn.fetch(
                 "select o.position, o.partition, e.* from outbox o"

@@ -1,6 +1,5 @@
 """Metrics' doors: walks, figures, and what the figures mean."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -18,7 +17,7 @@ from services.metrics.shares import SHARES, Share
 from services.metrics.views import DEFINITIONS
 from services.metrics.walks import Detail, Line, Walk, walk
 from services.runtime import Host
-from services.web import Answer, Caller, CaseId, Cursor, Door, Limit, next_link, parse_cursor
+from services.web import PROBLEMS, Answer, Caller, CaseId, Cursor, Door, Limit, Time, next_link, parse_cursor
 from services.web import cursor as cursor_of
 
 # ---------------------------------------------------------------------------------------------------- shapes of answers
@@ -140,8 +139,6 @@ Where = Annotated[
     ),
 ]
 
-Opened = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), le=datetime(2200, 1, 1, tzinfo=UTC))]
-
 _FIGURES_EXAMPLE = {
     "cases": {"value": 7554, "n": 7554, "definition": "cases@1"},
     "reopened": {"cases": 390, "percent": 6.886809, "n": 5663, "definition": "reopened@1"},
@@ -188,7 +185,7 @@ def _example(value: Any) -> dict[int | str, dict[str, Any]]:
 
 def doors(host: Host) -> APIRouter:
     """The routes of `/v1/walks`, `/v1/figures` and `/v1/definitions`."""
-    router = APIRouter(prefix="/v1", tags=["metrics"])
+    router = APIRouter(prefix="/v1", tags=["metrics"], responses=PROBLEMS)
     door = Door(host)
     _add_walks(router, host, door)
     _add_figures(router, host, door)
@@ -232,8 +229,8 @@ def _add_figures(router: APIRouter, host: Host, door: Door) -> None:
         by: Annotated[
             Dimension | Bucket | None, Query(description="Split by a dimension, or by when cases were opened (UTC).")
         ] = None,
-        from_: Annotated[Opened | None, Query(alias="from", description="Cases opened then or later.")] = None,
-        until: Annotated[Opened | None, Query(description="Cases opened before then.")] = None,
+        from_: Annotated[Time | None, Query(alias="from", description="Cases opened then or later.")] = None,
+        until: Annotated[Time | None, Query(description="Cases opened before then.")] = None,
     ) -> dict[str, FigureAnswer] | GroupedFigures:
         """An object by definition id; with `by` one such object per group. A case counts in the market, queue, unit …
         where it stands now. `/v1/definitions` says what each figure means."""
@@ -247,8 +244,8 @@ def _add_figures(router: APIRouter, host: Host, door: Door) -> None:
         request: Request,
         response: Response,
         where: Where = (),
-        from_: Annotated[Opened | None, Query(alias="from", description="Cases opened then or later.")] = None,
-        until: Annotated[Opened | None, Query(description="Cases opened before then.")] = None,
+        from_: Annotated[Time | None, Query(alias="from", description="Cases opened then or later.")] = None,
+        until: Annotated[Time | None, Query(description="Cases opened before then.")] = None,
         counted: Annotated[bool | None, Query(description="Only those that count, or only those that do not.")] = None,
         cursor: Cursor = None,
         limit: Limit = 100,

@@ -18,7 +18,7 @@ from services.router.organigram import AGENT
 from services.router.work import CASE
 from services.runtime import Host
 
-POLL_S = 0.1
+POLL_S = 0.2
 """How long a case can wait for the attention of a process that did not hear of it: another one queued it, say."""
 
 REST_S = 0.02

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache, lru_cache
 from typing import Any
 
 import asyncpg
@@ -180,11 +181,13 @@ def agents_with_load(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
     )
 
 
+@cache
 def available_agents() -> sa.Select[Any]:
     """Agents who are here."""
     return agents_with_load(A.presence == Presence.AVAILABLE)
 
 
+@lru_cache(maxsize=4)
 def waiting(after: tuple[int, datetime, str] | None, limit: int) -> sa.Select[Any]:
     """Waiting cases, the most urgent and then the oldest first, with their queue's level."""
     statement = (

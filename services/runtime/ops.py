@@ -19,7 +19,7 @@ from events.effects import EffectState
 from events.errors import CasewalkError, Invalid, Unknown
 from events.operations import Role
 from services.runtime.host import Host
-from services.web import Answer, Caller, Cursor, Door, Limit, next_link, parse_cursor
+from services.web import PROBLEMS, Answer, Caller, Cursor, Door, Limit, next_link, parse_cursor
 from services.web import cursor as cursor_of
 
 PositionId = Annotated[int, Path(ge=1, le=2**63 - 1)]
@@ -107,7 +107,7 @@ def _place(text: str | None) -> int:
 def doors(host: Host) -> APIRouter:
     """The doors under /v1/ops/{service}."""
     door, name = Door(host), host.service.name
-    router = APIRouter(prefix=f"/v1/ops/{name}", tags=["operations"])
+    router = APIRouter(prefix=f"/v1/ops/{name}", tags=["operations"], responses=PROBLEMS)
 
     @router.get("/parked", summary=f"Cases that {name} could not take further", operation_id=f"{name}_parked")
     async def parked(

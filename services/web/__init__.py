@@ -11,6 +11,7 @@ import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from http import HTTPStatus
 from types import NoneType, UnionType
@@ -22,7 +23,16 @@ from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from events.errors import CasewalkError, Invalid, Unavailable
@@ -89,6 +99,23 @@ PlainText = Annotated[str, StringConstraints(min_length=1, max_length=100_000, p
 
 CaseId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
 """A case id: a UUID in lower case."""
+
+FIRST_YEAR, LAST_YEAR = 1970, 2200
+
+
+def _written(value: object) -> object:
+    # Pydantic would also take a number, as seconds since 1970, and a date without a time.
+    if not isinstance(value, str) or not re.match(r"\d{4}-\d\d-\d\dT", value, re.ASCII):
+        raise ValueError("write a time with its offset, such as 2026-03-27T16:30:00+01:00")
+    return value
+
+
+Time = Annotated[
+    AwareDatetime,
+    BeforeValidator(_written),
+    Field(ge=datetime(FIRST_YEAR, 1, 1, tzinfo=UTC), lt=datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC)),
+]
+"""A time of the years 1970 to 2200."""
 
 Limit = Annotated[int, Query(ge=1, le=500, description="Rows in one answer, at most 500.")]
 
@@ -173,6 +200,33 @@ class Caller:
         return Once(self.scope, self.idempotency_key, fingerprint, {"status": status, **ids})
 
 
+Credentials = Annotated[
+    HTTPAuthorizationCredentials | None,
+    Depends(
+        HTTPBearer(
+            auto_error=False,
+            description="A key, made with `POST /v1/keys`, or a token of the issuer that the operator chose.",
+        )
+    ),
+]
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(max_length=255, pattern=r"^[\x21-\x7e]+$", description="The same key, the same answer: safe to repeat."),
+]
+
+IfMatch = Annotated[
+    str | None,
+    Header(pattern=r'^(\*|"[0-9]{1,18}")$', description="The `ETag` you decided on; 412 if somebody was faster."),
+]
+
+CasewalkAfter = Annotated[
+    str | None, Header(max_length=1000, description="A `Casewalk-Position` to wait for, up to 2 s.")
+]
+
+After = Annotated[str | None, Query(max_length=1000, description="The same as `Casewalk-After`.")]
+
+
 class Door:
     """The way into one service: who may come in, and on what terms."""
 
@@ -190,45 +244,25 @@ class Door:
         """
         allowed = frozenset((*roles, Role.ADMIN))
 
-        async def admit(
-            credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
-        ) -> Principal:
+        async def enter(
+            request: Request, credentials: Credentials, idempotency_key: IdempotencyKey = None, if_match: IfMatch = None
+        ) -> Caller:
             principal = await self._principal(credentials)
             if principal.role not in allowed:
                 raise HTTPException(403, f"a key with the role {principal.role} does not open this door")
-            return principal
-
-        # What depends on what is said by defaults: annotations are text here, and local names are not found by it.
-        async def enter(
-            request: Request,
-            principal: Principal = Depends(admit),
-            idempotency_key: Annotated[
-                str | None,
-                Header(
-                    max_length=255,
-                    pattern=r"^[\x21-\x7e]+$",
-                    description="The same key, the same answer: safe to repeat.",
-                ),
-            ] = None,
-            if_match: Annotated[
-                str | None,
-                Header(
-                    pattern=r'^(\*|"[0-9]{1,18}")$',
-                    description="The `ETag` you decided on; 412 if somebody was faster.",
-                ),
-            ] = None,
-        ) -> Caller:
             _refuse_unknown_parameters(request)
             route = f"{request.method} {request.url.path}"
             return Caller(principal, route, idempotency_key, _version(if_match), self.host.keyring.fingerprint)
 
         async def enter_after(
-            caller: Caller = Depends(enter),
-            casewalk_after: Annotated[
-                str | None, Header(max_length=1000, description="A `Casewalk-Position` to wait for, up to 2 s.")
-            ] = None,
-            after: Annotated[str | None, Query(max_length=1000, description="The same as `Casewalk-After`.")] = None,
+            request: Request,
+            credentials: Credentials,
+            idempotency_key: IdempotencyKey = None,
+            if_match: IfMatch = None,
+            casewalk_after: CasewalkAfter = None,
+            after: After = None,
         ) -> Caller:
+            caller = await enter(request, credentials, idempotency_key, if_match)
             position = casewalk_after or after
             if position is not None:
                 if _opened(position) is None:
@@ -275,27 +309,27 @@ class Door:
         return key
 
 
-_BEARER = HTTPBearer(
-    auto_error=False, description="A key, made with `POST /v1/keys`, or a token of the issuer that the operator chose."
-)
-
-
 def _version(if_match: str | None) -> int | None:
     return None if if_match is None or if_match == "*" else int(if_match.strip('"'))
 
 
 def _refuse_unknown_parameters(request: Request) -> None:
-    """A misspelt filter must not be ignored: it would answer everything. Raises Invalid."""
+    """A misspelt filter must not be ignored: it would answer everything; nor one that is said twice. Raises Invalid."""
     known = _parameters(request.scope["route"].dependant)
-    if not known.issuperset(request.query_params):
+    if not request.query_params.keys() <= known.keys():
         takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
         raise Invalid(f"query: there is a parameter that this door does not know; {takes}")
+    for name, is_many in known.items():
+        if not is_many and len(request.query_params.getlist(name)) > 1:
+            raise Invalid(f"query: say {name} once")
 
 
-def _parameters(dependant: Dependant) -> frozenset[str]:
-    """The query parameters of a door and of all that it depends on."""
-    own = (parameter.alias for parameter in dependant.query_params)
-    return frozenset(own).union(*map(_parameters, dependant.dependencies))
+def _parameters(dependant: Dependant) -> dict[str, bool]:
+    """The query parameters of a door and of all that it depends on, and whether each may be repeated."""
+    found = {field.alias: get_origin(field.field_info.annotation) is tuple for field in dependant.query_params}
+    for part in dependant.dependencies:
+        found |= _parameters(part)
+    return found
 
 
 def written(response: Response, changed: Changed) -> None:

@@ -162,10 +162,19 @@ async def test_a_rota_is_published_and_says_who_is_on_duty(doors: Casewalk) -> N
     assert (await did(doors.admin.get("/v1/rotas/swat:on-duty")))["unit_id"] == "swat"
 
 
-@pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "1969-12-31T23:00:00Z"])
-async def test_a_moment_out_of_range_is_refused(doors: Casewalk, at: str) -> None:
+@pytest.mark.parametrize(
+    "at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "1969-12-31T23:00:00Z", "1.19e-07", "0", "2026-03-03"]
+)
+async def test_a_moment_that_is_none_or_out_of_range_is_refused(doors: Casewalk, at: str) -> None:
     await did(doors.admin.put("/v1/rotas/swat", json=ROUND_THE_CLOCK))
     is_problem(await doors.admin.get("/v1/rotas/swat:on-duty", params={"at": at}), 422)
+
+
+async def test_a_parameter_said_twice_is_refused(doors: Casewalk) -> None:
+    """Which of the two was meant is not for us to say."""
+    await did(doors.admin.put("/v1/rotas/swat", json=ROUND_THE_CLOCK))
+    twice = {"at": ["2026-03-03T06:30:00Z", "2026-03-04T06:30:00Z"]}
+    is_problem(await doors.admin.get("/v1/rotas/swat:on-duty", params=twice), 422, "say at once")
 
 
 async def test_what_a_ladder_relies_on_is_refused_with_the_list_when_it_is_missing(doors: Casewalk) -> None:

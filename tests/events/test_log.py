@@ -180,7 +180,7 @@ async def test_a_topic_that_would_lose_or_mix_history_is_refused(
 
 
 async def test_topics_that_one_lost_broker_takes_along_are_warned_of(kafka: str) -> None:
-    """The run's broker is alone, so every topic has the one copy; `tests/faults/test_brokers.py` has three and no word."""
+    """The run's broker is alone, so every topic has the one copy; `faults/test_brokers.py` has three."""
     namespace = f"few{uuid4().hex[:8]}"
     log = KafkaLog(kafka, "intake", namespace)
     assert not log.warnings()

@@ -4,12 +4,12 @@ from fastapi import APIRouter
 
 from services.escalation.api import calendars, clocks, escalations, issues, ladders, notices, promises, rotas
 from services.runtime import Host
-from services.web import Door
+from services.web import PROBLEMS, Door
 
 
 def doors(host: Host) -> APIRouter:
     """The routes of every room."""
-    router = APIRouter(tags=["escalation"])
+    router = APIRouter(tags=["escalation"], responses=PROBLEMS)
     door = Door(host)
     for room in (calendars, promises, ladders, rotas, notices, clocks, escalations, issues):
         room.add(router, door)

@@ -14,7 +14,7 @@ from events.errors import Invalid, Unknown
 from events.event import Label
 from events.operations import CalendarPublished, Role
 from services.escalation.api.configuration import ConfigId
-from services.escalation.api.hours import CalendarAnswer, HoursOrder, Time, shown, years
+from services.escalation.api.hours import CalendarAnswer, HoursOrder, shown, years
 from services.escalation.calendars import Segment, Timetable
 from services.escalation.decide import calendars as decide
 from services.escalation.decide import reckoning
@@ -22,7 +22,7 @@ from services.escalation.decide.configuration import CALENDAR
 from services.escalation.decide.reckoning import LONGEST_S, Reckoned, State, seconds
 from services.escalation.holidays import tzdata_version
 from services.escalation.views import calendars as views
-from services.web import Answer, Caller, Door, Order, written
+from services.web import Answer, Caller, Door, Order, Time, written
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
@@ -15,20 +15,12 @@ from events.operations import CalendarPublished, HolidaySource, Hours, OwnHours,
 from services.escalation import holidays
 from services.escalation.calendars import DAYS
 from services.escalation.holidays import tzdata_version
-from services.web import Answer, Order
-
-FIRST_YEAR, LAST_YEAR = 1970, 2200
+from services.web import FIRST_YEAR, LAST_YEAR, Answer, Order
 
 HOLIDAYS_SINCE = 2000
 """The first year whose holidays are frozen where a version does not say from when on it counts."""
 
 YEARS_AHEAD = 10
-
-
-def _written(value: object) -> object:
-    if not isinstance(value, str) or not re.match(r"\d{4}-\d\d-\d\dT", value, re.ASCII):
-        raise ValueError("write a time with its offset, such as 2026-03-27T16:30:00+01:00")
-    return value
 
 
 def _date(value: object) -> object:
@@ -42,13 +34,6 @@ def _in_range(value: date) -> date:
         raise ValueError(f"the years from {FIRST_YEAR} to {LAST_YEAR} can be reckoned with")
     return value
 
-
-Time = Annotated[
-    AwareDatetime,
-    BeforeValidator(_written),
-    Field(ge=datetime(FIRST_YEAR, 1, 1, tzinfo=UTC), lt=datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC)),
-]
-"""A time of the years 1970 to 2200."""
 
 Day = Annotated[date, BeforeValidator(_date), AfterValidator(_in_range)]
 

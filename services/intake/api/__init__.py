@@ -4,12 +4,12 @@ from fastapi import APIRouter
 
 from services.intake.api import cases, contacts, customers, feed, imports, keys, labels, links
 from services.runtime import Host
-from services.web import Door
+from services.web import PROBLEMS, Door
 
 
 def doors(host: Host) -> APIRouter:
     """The routes of `/v1/cases`, `/v1/imports`, `/v1/keys`, `/v1/customers` and `/v1/events`."""
-    router = APIRouter(tags=["intake"])
+    router = APIRouter(tags=["intake"], responses=PROBLEMS)
     door = Door(host)
     for room in (cases, contacts, labels, links, imports, keys, customers, feed):
         room.add(router, door)

@@ -4,11 +4,13 @@ from fastapi import APIRouter
 
 from services.router.api import organigram, tables, work
 from services.runtime import Host
+from services.web import PROBLEMS, Door
 
 
 def doors(host: Host) -> APIRouter:
     """All of them."""
-    router = APIRouter(tags=["router"])
+    router = APIRouter(tags=["router"], responses=PROBLEMS)
+    door = Door(host)
     for room in (organigram, tables, work):
-        router.include_router(room.doors(host))
+        room.add(router, door)
     return router

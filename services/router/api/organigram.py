@@ -133,12 +133,10 @@ class PresenceAnswer(Answer):
     presence: Presence
 
 
-def doors(host: Host) -> APIRouter:
-    router = APIRouter()
-    _units(router, host, Door(host))
-    _queues(router, host, Door(host))
-    _agents(router, host, Door(host))
-    return router
+def add(router: APIRouter, door: Door) -> None:
+    """Units, queues and agents."""
+    for room in (_units, _queues, _agents):
+        room(router, door.host, door)
 
 
 def _units(router: APIRouter, host: Host, door: Door) -> None:

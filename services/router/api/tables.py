@@ -12,7 +12,6 @@ from events.operations import Role, RoutingRule, When
 from services.router import organigram, views
 from services.router.organigram import TABLE
 from services.router.table import TABLE_ID
-from services.runtime import Host
 from services.web import Answer, Caller, Door, Order, written
 
 
@@ -55,8 +54,9 @@ class TableAnswer(Answer):
     rules: list[RoutingRule]
 
 
-def doors(host: Host) -> APIRouter:
-    router, door = APIRouter(), Door(host)
+def add(router: APIRouter, door: Door) -> None:
+    """The routing table."""
+    host = door.host
 
     @router.put(f"/v1/routing-tables/{TABLE_ID}", summary="Publish the routing table")
     async def put_table(order: TableOrder, response: Response, caller: Caller = door.caller(Role.LEAD)) -> TableAnswer:
@@ -90,5 +90,3 @@ def doors(host: Host) -> APIRouter:
             raise Unknown("no routing table was published yet")
         response.headers["ETag"] = f'"{version}"'
         return TableAnswer(table_id=TABLE_ID, version=table.version, rules=list(table.rules))
-
-    return router

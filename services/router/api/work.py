@@ -102,12 +102,10 @@ class WorkList(Answer):
     items: list[WorkAnswer]
 
 
-def doors(host: Host) -> APIRouter:
-    router = APIRouter()
-    _reading(router, host, Door(host))
-    _answering(router, host, Door(host))
-    _moving(router, host, Door(host))
-    return router
+def add(router: APIRouter, door: Door) -> None:
+    """What waits for agents, and what they do with it."""
+    for room in (_reading, _answering, _moving):
+        room(router, door.host, door)
 
 
 def _reading(router: APIRouter, host: Host, door: Door) -> None:

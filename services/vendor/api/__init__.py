@@ -4,12 +4,12 @@ from fastapi import APIRouter
 
 from services.runtime import Host
 from services.vendor.api import cases, configuration
-from services.web import Door
+from services.web import PROBLEMS, Door
 
 
 def doors(host: Host) -> APIRouter:
     """The routes of `/v1/partners`, `/v1/contracts` and `/v1/share-plans`."""
-    router = APIRouter(tags=["vendor"])
+    router = APIRouter(tags=["vendor"], responses=PROBLEMS)
     door = Door(host)
     for room in (configuration, cases):
         room.add(router, door)
