@@ -10,7 +10,7 @@ from contextlib import suppress
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.web import problem
+from services.web.problems import problem
 
 BODY_BYTES = 512 * 1024
 IMPORT_BYTES = 4 * 1024 * 1024

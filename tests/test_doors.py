@@ -126,7 +126,9 @@ def test_a_documented_example_works(town: Town, step: Step) -> None:
 
 
 async def test_without_a_key_nobody_enters(town: Town) -> None:
+    """Nor hears what else would be wrong with the request."""
     nobody, stranger = await town.world.client(None), await town.world.client("cw_" + "x" * 43)
+    nobody.headers["If-Match"] = "no version"
     for door in ROLES:
         for client in (nobody, stranger):
             answer = await knock(client, door)

@@ -17,8 +17,9 @@ from services.metrics.shares import SHARES, Share
 from services.metrics.views import DEFINITIONS
 from services.metrics.walks import Detail, Line, Walk, walk
 from services.runtime import Host
-from services.web import PROBLEMS, Answer, Caller, CaseId, Cursor, Door, Limit, Time, next_link, parse_cursor
+from services.web import Answer, Caller, CaseId, Cursor, Door, Limit, Time, next_link, parse_cursor
 from services.web import cursor as cursor_of
+from services.web.problems import PROBLEMS
 
 # ---------------------------------------------------------------------------------------------------- shapes of answers
 

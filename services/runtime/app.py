@@ -25,7 +25,7 @@ from events.wire import VOCABULARY
 from services.limits import BodyLimit, Turns
 from services.runtime import ops, zones
 from services.runtime.host import Host, Service, Settings
-from services.web import PROBLEMS, Problem, install_problems, problem
+from services.web.problems import PROBLEMS, Problem, install_problems, problem
 
 STOP_WITHIN_S = 10
 

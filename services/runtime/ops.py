@@ -19,8 +19,9 @@ from events.effects import EffectState
 from events.errors import CasewalkError, Invalid, Unknown
 from events.operations import Role
 from services.runtime.host import Host
-from services.web import PROBLEMS, Answer, Caller, Cursor, Door, Limit, next_link, parse_cursor
+from services.web import Answer, Caller, Cursor, Door, Limit, next_link, parse_cursor
 from services.web import cursor as cursor_of
+from services.web.problems import PROBLEMS
 
 PositionId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 ViewName = Annotated[str, Path(pattern=r"^[a-z_]{1,64}$")]

@@ -1,4 +1,4 @@
-"""What all doors share: keys and roles, idempotency, versions, positions, problem documents, body limits, paging."""
+"""What all doors share: keys and roles, idempotency, versions, positions, paging."""
 
 from __future__ import annotations
 
@@ -9,19 +9,15 @@ import json
 import re
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from http import HTTPStatus
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-import structlog
-from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi import Depends, Header, HTTPException, Query, Request, Response
 from fastapi.dependencies.models import Dependant
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import (
     AwareDatetime,
@@ -33,17 +29,14 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from events.errors import CasewalkError, Invalid, Unavailable
+from events.errors import Invalid
 from events.operations import Role
-from events.store import PASSING, Changed, Once
+from events.store import Changed, Once
 from services.web.access import OPEN, Key, Principal
 
 if TYPE_CHECKING:
     from services.runtime import Host
-
-log_ = structlog.get_logger("web")
 
 # ------------------------------------------------------------------------------------------------- shapes of requests
 
@@ -244,25 +237,33 @@ class Door:
         """
         allowed = frozenset((*roles, Role.ADMIN))
 
-        async def enter(
-            request: Request, credentials: Credentials, idempotency_key: IdempotencyKey = None, if_match: IfMatch = None
-        ) -> Caller:
+        # By itself, because what others depend on is asked first: without a key nobody hears what else is wrong. What
+        # depends on what is said by defaults: annotations are text here, and no local name is found by it.
+        async def admit(credentials: Credentials) -> Principal:
             principal = await self._principal(credentials)
             if principal.role not in allowed:
                 raise HTTPException(403, f"a key with the role {principal.role} does not open this door")
+            return principal
+
+        async def enter(
+            request: Request,
+            principal: Principal = Depends(admit),
+            idempotency_key: IdempotencyKey = None,
+            if_match: IfMatch = None,
+        ) -> Caller:
             _refuse_unknown_parameters(request)
             route = f"{request.method} {request.url.path}"
             return Caller(principal, route, idempotency_key, _version(if_match), self.host.keyring.fingerprint)
 
         async def enter_after(
             request: Request,
-            credentials: Credentials,
+            principal: Principal = Depends(admit),
             idempotency_key: IdempotencyKey = None,
             if_match: IfMatch = None,
             casewalk_after: CasewalkAfter = None,
             after: After = None,
         ) -> Caller:
-            caller = await enter(request, credentials, idempotency_key, if_match)
+            caller = await enter(request, principal, idempotency_key, if_match)
             position = casewalk_after or after
             if position is not None:
                 if _opened(position) is None:
@@ -336,95 +337,3 @@ def written(response: Response, changed: Changed) -> None:
     """Say in the headers what a write came to: `ETag` and `Casewalk-Position`."""
     response.headers["ETag"] = f'"{changed.version}"'
     response.headers["Casewalk-Position"] = changed.position
-
-
-# --------------------------------------------------------------------------------------------------- problem documents
-
-
-class Problem(BaseModel):
-    """RFC 9457."""
-
-    type: str = Field(description="`/problems/<kind>`: stable, for programs.")
-    title: str
-    status: int
-    detail: str = Field(description="A sentence to act on.")
-
-
-_DOCUMENTED = {
-    400: "The request is not readable.",
-    401: "No key, or one that is not valid here.",
-    403: "The key's role does not open this door.",
-    404: "There is nothing under this id.",
-    405: "This path does not take this method.",
-    408: "The body took too long.",
-    409: "Understood, and not allowed now; the detail says why.",
-    412: "Somebody was faster; the detail says which version it is by now.",
-    413: "Too large.",
-    415: "The body has another content type than this door takes.",
-    422: "A field is wrong; the detail names it.",
-    429: "Too much at once; `Retry-After` says when to come back.",
-    503: "Not now; `Retry-After` says when to come back.",
-}
-
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {
-        "description": text,
-        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
-    for status, text in _DOCUMENTED.items()
-}
-"""Every error every route may answer with."""
-
-
-_NAME = re.compile("[a-z][a-z0-9_-]{0,39}", re.IGNORECASE)
-
-
-def _shown(place: int | str) -> str:
-    """A part of where an error is: a misspelt field is named, but whatever else stands for a name is not repeated."""
-    return str(place) if isinstance(place, int) or _NAME.fullmatch(place) else "…"
-
-
-def problem(
-    status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None, **facts: object
-) -> JSONResponse:
-    """A problem document."""
-    body = {
-        "type": f"/problems/{kind}",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        **facts,
-    }
-    return JSONResponse(body, status, dict(headers or {}), "application/problem+json")
-
-
-def install_problems(app: FastAPI) -> None:
-    """Answer every error with a problem document; nothing of the request's content is repeated in it."""
-
-    async def ours(_: Request, error: Exception) -> Response:
-        assert isinstance(error, CasewalkError)
-        headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Unavailable) else None
-        return problem(error.status, error.kind, error.message, headers, **error.facts)
-
-    async def invalid(_: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        errors = [{"field": ".".join(map(_shown, e["loc"])), "message": e["msg"]} for e in error.errors()]
-        kind, status = (
-            ("malformed", 400) if any(e["type"] == "json_invalid" for e in error.errors()) else ("invalid", 422)
-        )
-        return problem(status, kind, "; ".join(f"{e['field']}: {e['message']}" for e in errors[:5]), errors=errors[:50])
-
-    async def http(_: Request, error: Exception) -> Response:
-        assert isinstance(error, StarletteHTTPException)
-        kind = HTTPStatus(error.status_code).name.lower().replace("_", "-")
-        return problem(error.status_code, kind, str(error.detail), error.headers)
-
-    async def away(_: Request, error: Exception) -> Response:
-        log_.warning("the database is away", why=f"{type(error).__name__}: {error}")
-        return problem(503, "unavailable", "the database is not answering; try again", {"Retry-After": "1"})
-
-    for passing in PASSING:
-        app.add_exception_handler(passing, away)
-    app.add_exception_handler(CasewalkError, ours)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(StarletteHTTPException, http)

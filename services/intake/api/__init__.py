@@ -4,7 +4,8 @@ from fastapi import APIRouter
 
 from services.intake.api import cases, contacts, customers, feed, imports, keys, labels, links
 from services.runtime import Host
-from services.web import PROBLEMS, Door
+from services.web import Door
+from services.web.problems import PROBLEMS
 
 
 def doors(host: Host) -> APIRouter:

@@ -4,7 +4,8 @@ from fastapi import APIRouter
 
 from services.router.api import organigram, tables, work
 from services.runtime import Host
-from services.web import PROBLEMS, Door
+from services.web import Door
+from services.web.problems import PROBLEMS
 
 
 def doors(host: Host) -> APIRouter:

@@ -4,7 +4,8 @@ from fastapi import APIRouter
 
 from services.runtime import Host
 from services.vendor.api import cases, configuration
-from services.web import PROBLEMS, Door
+from services.web import Door
+from services.web.problems import PROBLEMS
 
 
 def doors(host: Host) -> APIRouter:
