@@ -317,7 +317,7 @@ class KafkaReader:
                 enable_auto_commit=False,
                 auto_offset_reset="none",
                 isolation_level="read_committed",
-                fetch_max_wait_ms=300,
+                fetch_max_wait_ms=100,
                 max_partition_fetch_bytes=1024 * 1024,
             )
             try:

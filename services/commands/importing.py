@@ -26,7 +26,7 @@ ROWS_PER_CHUNK = 500
 PATIENCE_S = 900.0
 """Live work goes first, so an import waits long."""
 
-REACH_S = 60.0
+REACH_S = 180.0
 """A server that is started again in between comes back within this time."""
 
 LOOK_EVERY_S = 0.25

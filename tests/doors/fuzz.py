@@ -36,8 +36,8 @@ CHECKS = (
     "ignored_auth",
 )
 """Left out: that whatever fits the schema is accepted, because a schema does not say which ids and positions there are;
-and that other methods get 405, because `/cases/{id}` also takes what should have been `/cases/{id}:verb`. A chunk of an
-import is text whatever was meant by it, and each of its lines is refused by itself."""
+and that other methods get 405, because `/cases/{id}` also takes what should have been `/cases/{id}:verb`. Imports get no
+wrong bodies: whatever is sent is text, and each of its lines is refused by itself, with 200."""
 
 CONFIG = """
 workers = 1
@@ -61,7 +61,7 @@ phases.coverage.enabled = false
 generation.max-examples = 1
 [[operations]]
 include-path = "/v1/imports"
-checks.negative_data_rejection.enabled = false
+generation.mode = "positive"
 """
 
 
