@@ -36,8 +36,8 @@ CHECKS = (
     "ignored_auth",
 )
 """Left out: that whatever fits the schema is accepted, because a schema does not say which ids and positions there are;
-and that other methods get 405, because `/cases/{id}` also takes what should have been `/cases/{id}:verb`. Imports get no
-wrong bodies: whatever is sent is text, and each of its lines is refused by itself, with 200."""
+and that other methods get 405, because `/cases/{id}` also takes what should have been `/cases/{id}:verb`. Imports get
+no wrong bodies: whatever is sent is text, and each of its lines is refused by itself, with 200."""
 
 CONFIG = """
 workers = 1
