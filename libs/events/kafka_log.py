@@ -251,8 +251,7 @@ class KafkaLog:
         except (ValueError, KeyError, TypeError) as error:
             log_.warning("a mark cannot be read and is passed by", why=str(error))
             return
-        if mark.source not in self._newest or self._newest[mark.source].at < mark.at:
-            self._newest[mark.source] = mark
+        self._newest[mark.source] = mark
 
     async def progress(self, suffix: str) -> list[Progress]:
         assert self._admin is not None, "the log is started first"

@@ -91,7 +91,7 @@ class Log(Protocol):
     async def state_mark(self, mark: Mark) -> None: ...
 
     async def marks(self) -> dict[str, Mark]:
-        """The newest mark of every source."""
+        """The mark that every source stated last; of an earlier time than the one before, where a clock went back."""
         ...
 
     async def progress(self, suffix: str) -> list[Progress]:

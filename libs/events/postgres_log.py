@@ -168,8 +168,7 @@ class PostgresLog:
         offsets = json.dumps([[topic, partition, offset] for (topic, partition), offset in mark.offsets.items()])
         await self.pool.execute(
             "insert into log.mark values ($1, $2, $3)"
-            " on conflict (source) do update set at = excluded.at, offsets = excluded.offsets"
-            " where mark.at < excluded.at",
+            " on conflict (source) do update set at = excluded.at, offsets = excluded.offsets",
             mark.source,
             mark.at,
             offsets,

@@ -67,7 +67,7 @@ class Firing:
     async def _fire(self, conn: Connection, timers: Timers, marks: Sequence[Mark], leased: Collection[Lane]) -> None:
         now: datetime = await conn.fetchval("select clock_timestamp()")
         self._note_silence(timers, [mark.source for mark in marks if now - mark.at > SILENT_AFTER])
-        up_to = min((mark.at for mark in marks), default=now)
+        up_to = min([now, *(mark.at for mark in marks)])  # a mark lies ahead where a clock went back since
         partitions = [partition for topic, partition in leased if topic == timers.fold.topic]
         for partition in await _with_something_due(conn, timers.view, partitions, up_to):
             outcomes: list[Outcome] = []

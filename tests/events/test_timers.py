@@ -100,8 +100,27 @@ async def test_nothing_fires_while_an_append_of_the_source_is_open(world: World)
         await until(partial(fired, router, case_id))
 
 
+async def test_after_a_clock_went_back_nothing_fires_before_it_is_due(world: World) -> None:
+    """What was stated of the future before does not count, and what is stated since does."""
+    async with world.running(ROUTER) as hosts:
+        router, due, early = hosts["router"], str(uuid4()), str(uuid4())
+        now = await router.database.readers.fetchval("select clock_timestamp()")
+        await router.log.state_mark(Mark("intake", now + timedelta(hours=2), {}))
+        await router.store.change(CASE(early), decision=partial(offer, timedelta(hours=1)), actor="key:t")
+        await router.store.change(CASE(due), decision=partial(offer, timedelta(0)), actor="key:t")
+        await until(partial(fired, router, due))
+        assert await fired(router, early) == []
+        back = Mark("intake", now - timedelta(hours=1), {})
+        await router.log.state_mark(back)
+
+        async def heard() -> bool:
+            return (await router.log.marks()).get("intake") == back
+
+        await until(heard)
+
+
 async def test_nothing_fires_before_the_lane_has_read_what_the_mark_speaks_of(world: World) -> None:
-    async with world.running() as hosts:
+    async with world.running(ROUTER) as hosts:
         router, case_id = hosts["router"], str(uuid4())
         lane = (CASES, partition_of(case_id))
         now = await router.database.readers.fetchval("select clock_timestamp()")

@@ -194,6 +194,7 @@ async def test_every_obligation_ends_with_the_verdict_that_the_events_alone_make
         await until(partial(more_cases, town, len(town.opened) + 12), limit_s=120)
     evening.set()
     await coming
+    await town.clock.move(town.url, 2 * HOUR)  # what was promised while it was ahead becomes due too
     await until(partial(all_heard_and_said, town), limit_s=120)
 
     async with connected(town) as conn:
