@@ -26,9 +26,6 @@ if ENGINE not in ("embedded", "all"):
 
 FAULTS = Path(__file__).parent / "faults"
 
-LONG = ("test_import.py", "test_distributed.py", "test_demo.py", "test_capacity.py", "test_fuzz.py", "test_recovery.py")
-"""Files that take minutes."""
-
 only_the_wheel()
 
 
@@ -50,8 +47,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             return True
         return bool(item.get_closest_marker("broker")) and (ENGINE == "embedded" or KAFKA is not None)
 
-    # What takes longest begins first, so that at the end no worker has one of these still before it. Sorting is stable.
-    items.sort(key=lambda item: item.path.name not in LONG)
     out = [item for item in items if left_out(item)]
     if out:
         config.hook.pytest_deselected(items=out)

@@ -288,6 +288,7 @@ async def test_an_import_is_judged_by_the_versions_its_profile_names_and_nothing
     case_ids = await imported(here, promised(tmp_path, "standard@1"), "promised")
     live = await opened(here, ago=timedelta(hours=100))
     await until(lambda: _breached(here, live))
+    await here.settled()  # its breach is told of when it comes back from the log
 
     assert await said_of(here, plain) == {}
     assert await said_of(here, case_ids) == {"clock_restated": 3 * 7}  # A to F have seven episodes
