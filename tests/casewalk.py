@@ -16,13 +16,13 @@ from events import lanes
 from events.postgres_log import PostgresLog
 from services.__main__ import SERVICES
 from services.runtime import Host, Service, Settings, running
-from tests.conftest import Engine
+from tests.conftest import POSTGRES, Engine
 from tests.until import until
 
 ADMIN_KEY = "cw_" + "a" * 43
 
 FURNISHED = "furnished"
-"""The database that empty ones are copied from; each server has its own."""
+"""The database that empty ones are copied from, on the server of this run."""
 
 
 class Casewalk:
@@ -97,7 +97,10 @@ async def _knows_a_key(host: Host) -> bool:
 
 async def _furnish(dsn: str) -> None:
     """Put into an empty database what a first start makes there first, every service's tables and empty views: copied,
-    because to make them takes more than everything else that most tests do."""
+    because to make them takes more than everything else that most tests do. On a server that runs already nothing is
+    copied: what would be copied from stays there, and would be of another program's tables next time."""
+    if POSTGRES is not None:
+        return
     at = urlsplit(dsn)
     name, server = at.path.removeprefix("/"), at._replace(path="/postgres").geturl()
     conn = await asyncpg.connect(dsn)

@@ -9,7 +9,6 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from statistics import median
 from time import monotonic
 from typing import Any
 
@@ -29,8 +28,6 @@ BIG, SMALL = repeated(VINST, 500), HELPDESK
 """Big enough that it is killed and waited for in the middle, with or without the real logs."""
 
 LIMIT_S = 400.0
-
-LATEST_S = 5.0
 
 
 class Server:
@@ -158,8 +155,7 @@ async def test_real_logs_are_imported_through_a_kill_9_and_measure_as_published(
         await until(server.recovered, limit_s=60)
         waits = await _routed_meanwhile(server, importing)
         assert waits, "nothing was imported any more when the server was back"
-        assert median(waits) < 1.0, "a case opened meanwhile is routed within a second"
-        assert max(waits) < LATEST_S, "also on a machine that runs other tests beside"
+        assert max(waits) < 1.0, "a case opened meanwhile is routed within a second"
         imported = {BIG.profile: await importing}
         rows = int(BIG.figures["events.value"])
         assert imported[BIG.profile]["recorded"] + imported[BIG.profile]["known"] == rows
