@@ -36,7 +36,7 @@ from services.commands.demo.day import Day, Staff
 from services.commands.demo.script import visits
 from services.runtime.broker import Broker
 from services.runtime.postgres import EmbeddedPostgres
-from tests.commands.conftest import command, environment, free_port
+from tests.commands.conftest import AUTHORITIES, command, environment, free_port
 from tests.metrics.samples import SAMPLES, Sample, printed
 from tests.test_story import Story
 from tests.test_story import test_a_case_walks_through_all_five_services_to_an_accepted_resolution as tell
@@ -86,7 +86,7 @@ class Serving:
         assert self.process is not None
         assert self.process.returncode is None, f"{self.service} ended with {self.process.returncode}"
         try:
-            async with httpx.AsyncClient() as client:
+            async with httpx.AsyncClient(verify=AUTHORITIES) as client:
                 return (await client.get(f"{self.url}/health/ready")).is_success
         except httpx.TransportError:
             return False

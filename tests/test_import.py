@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from services.__main__ import SERVICES
-from tests.commands.conftest import command, environment, free_port
+from tests.commands.conftest import AUTHORITIES, command, environment, free_port
 from tests.conftest import Engine
 from tests.metrics.samples import HELPDESK, VINST, Sample, printed, repeated
 from tests.until import until
@@ -65,7 +65,7 @@ class Server:
                     return (await client.get("/health/ready")).is_success
             return False
 
-        await until(ready, limit_s=60)
+        await until(ready, limit_s=60, poll_s=0.1)
 
     async def kill(self) -> None:
         """kill -9."""
@@ -105,7 +105,10 @@ class Server:
 
     def client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{self.port}", headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=30
+            base_url=f"http://127.0.0.1:{self.port}",
+            headers={"Authorization": f"Bearer {ADMIN_KEY}"},
+            timeout=30,
+            verify=AUTHORITIES,
         )
 
     async def casewalk(self, *arguments: str, limit_s: float = LIMIT_S) -> Any:
@@ -148,7 +151,7 @@ async def test_real_logs_are_imported_through_a_kill_9_and_measure_as_published(
     async with up(engine, tmp_path) as server:
         files = {sample.profile: file_of(sample, tmp_path) for sample in (BIG, SMALL)}
         importing = asyncio.create_task(server.casewalk("import", str(files[BIG.profile]), "--profile", BIG.profile))
-        await until(server.rows, limit_s=120)
+        await until(server.rows, limit_s=120, poll_s=0.1)
         await server.kill()
         await server.leases_run_out()
         await server.start()

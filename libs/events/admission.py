@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
-from events import lanes, parking
+from events import parking
 from events.database import Connection
 from events.errors import CasewalkError
 from events.event import Recorded
@@ -86,8 +86,7 @@ class Admission:
             for r in found[lane]
             if r.offset >= positions[lane].next_offset
         ]
-        known = await lanes.seen(conn, self.consumer, [r for r in records if isinstance(r, Record)])
-        blocked = await parking.blocked(conn, self.consumer, {(r.topic, r.subject) for r in records})
+        known, blocked = await self._known(conn, [r for r in records if isinstance(r, Record)])
         batch = Batch(before=dict(known))
         for r in records:
             lane = (r.topic, r.partition)
@@ -103,8 +102,41 @@ class Admission:
     async def again(self, conn: Connection, r: Record) -> Batch:
         """A parked record alone, whose turn it is."""
         batch = Batch()
-        self._sort_in(r, await lanes.seen(conn, self.consumer, [r]), set(), batch)
+        known, _ = await self._known(conn, [r])
+        self._sort_in(r, known, set(), batch)
         return batch
+
+    def reads_any(self, records: Iterable[Record | Broken]) -> bool:
+        """Whether there is anything among them that does not simply pass by."""
+        return any(isinstance(r, Broken) or self._concerns(r.type) for r in records)
+
+    def _concerns(self, wire_type: str) -> bool:
+        return self.vocabulary.newest(wire_type) in self.reads or self.vocabulary.is_newer(wire_type, self.reads)
+
+    async def _known(self, conn: Connection, records: Sequence[Record]) -> tuple[dict[Stream, Last], set[Case]]:
+        """The last record of each of their streams that took effect or passed by, and the cases that have something
+        parked."""
+        streams = {(r.source, r.topic, r.subject) for r in records}
+        rows = await conn.fetch(
+            "select s.source, s.topic, s.subject, s.sequence, s.id from seen s"
+            " join unnest($2::text[], $3::text[], $4::text[]) k (source, topic, subject) using (source, topic, subject)"
+            " where s.consumer = $1"
+            " union all select distinct null, p.topic, p.subject, 0::bigint, null::uuid from parked p"
+            " join unnest($3::text[], $4::text[]) k (topic, subject) using (topic, subject)"
+            " where p.consumer = $1 and p.source is not null",
+            self.consumer,
+            [source for source, _, _ in streams],
+            [topic for _, topic, _ in streams],
+            [subject for _, _, subject in streams],
+        )
+        known: dict[Stream, Last] = {}
+        blocked: set[Case] = set()
+        for source, topic, subject, sequence, event_id in rows:
+            if source is None:
+                blocked.add((topic, subject))
+            else:
+                known[source, topic, subject] = (sequence, str(event_id or ""))
+        return known, blocked
 
     def _sort_in(self, r: Record, known: dict[Stream, Last], blocked: set[Case], batch: Batch) -> None:
         stream, case = (r.source, r.topic, r.subject), (r.topic, r.subject)

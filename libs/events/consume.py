@@ -33,6 +33,8 @@ LEASES_KEPT = 5
 """How often a lease is renewed while it lasts."""
 TICK_S = 0.5
 """How often timers are looked at, and what somebody asked to be tried again; what is new is heard of at once."""
+GATHER_S = 0.05
+"""How long a consumer waits for more, when all it has got is of no concern to it."""
 HINT_EVERY_S = 0.1
 HINT_AGAIN_S = 30.0
 """How long a word somebody else says about a lane that is ours by now may stand."""
@@ -190,7 +192,7 @@ class Consumer:
                 leased_at = loop.time()
             found = await self._fetch(reader)
             if found:
-                await self._take(found)
+                await self._take(await self._gathered(reader, found))
             if loop.time() - ticked_at > TICK_S:
                 await self._retry_parked()
                 if self.firing is not None:
@@ -215,6 +217,23 @@ class Consumer:
             log_.warning("a stuck client is replaced", consumer=self.name)
             await reader.close()
         return {}
+
+    async def _gathered(
+        self, reader: Reader, found: dict[Lane, list[Record | Broken]]
+    ) -> dict[Lane, list[Record | Broken]]:
+        """What only passes by is not worth a transaction: more of it is waited for a moment, or something read here."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + GATHER_S
+        count = sum(map(len, found.values()))
+        newest = found
+        while count < BATCH and not any(map(self.admission.reads_any, newest.values())) and loop.time() < until:
+            after = {lane: records[-1].offset + 1 for lane, records in found.items()}
+            async with asyncio.timeout(self.quiet_limit_s):
+                newest = await reader.fetch(self._positions | after, BATCH, wait_s=until - loop.time())
+            for lane, records in newest.items():
+                found.setdefault(lane, []).extend(records)
+                count += len(records)
+        return found
 
     async def _lease(self) -> None:
         async with self.database.writers.acquire() as conn:
@@ -275,8 +294,7 @@ class Consumer:
                 outcomes = await take(conn, batch)
                 failpoint("consume.after_handle")
                 await parking.park(conn, self.name, batch.parked)
-                await lanes.remember(conn, self.name, batch.seen)
-                await lanes.move(conn, self.name, batch.moved)
+                await lanes.move(conn, self.name, batch.moved, batch.seen)
                 failpoint("consume.before_commit")
             failpoint("consume.after_commit")
         if self.store is not None:
@@ -294,10 +312,7 @@ class Consumer:
             self.moved.notify_all()
 
     async def _together(self, conn: Connection, batch: Batch) -> list[Outcome]:
-        if not batch.ready:
-            return []
-        async with conn.transaction():
-            return await self.handler.handle(conn, batch.ready) or []
+        return await self.handler.handle(conn, batch.ready) or [] if batch.ready else []
 
     async def _case_by_case(self, conn: Connection, batch: Batch) -> list[Outcome]:
         cases: dict[tuple[str, str], list[Recorded[Any]]] = {}

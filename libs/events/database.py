@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import asyncpg
 import sqlalchemy as sa
@@ -22,6 +22,10 @@ ANSWER_WITHIN_S = 30.0
 says so where the other end is gone without a word, and asyncpg by itself waits for ever."""
 
 SETUP_LOCK = 0x6361736577616C6B
+
+_SAME_EVERYWHERE = 10_000
+"""Types below this number are PostgreSQL's own, and the same in every database (postgresql.org, System Catalog Initial
+Data, OID assignment)."""
 
 
 class Database:
@@ -76,7 +80,9 @@ async def connect(dsn: str, service: str, purpose: str, **settings: str) -> asyn
     """A connection outside the pools, for a relay, a set-up, a rebuild."""
     limits = {**_settings(service, purpose), **settings}
     answer_within_s = None if limits["statement_timeout"] == "0" else ANSWER_WITHIN_S
-    return await asyncpg.connect(dsn, server_settings=limits, command_timeout=answer_within_s)
+    return await asyncpg.connect(
+        dsn, server_settings=limits, command_timeout=answer_within_s, connection_class=_Connection
+    )
 
 
 async def pool(dsn: str, service: str, purpose: str, size: int) -> asyncpg.Pool:
@@ -89,7 +95,24 @@ async def pool(dsn: str, service: str, purpose: str, size: int) -> asyncpg.Pool:
         server_settings=_settings(service, purpose),
         reset=_as_it_is,
         command_timeout=ANSWER_WITHIN_S,
+        connection_class=_Connection,
     )
+
+
+class _Connection(asyncpg.Connection):
+    """Asks once in a process what PostgreSQL's own types, such as bigint[], are made of. asyncpg asks on every
+    connection: three round trips, and more work for the server than to connect."""
+
+    _known: ClassVar[dict[frozenset[int], Any]] = {}
+
+    async def _introspect_types(self, typeoids: Iterable[int], timeout: float) -> Any:  # noqa: ASYNC109
+        asked = frozenset(typeoids)
+        if asked not in self._known:
+            found = await super()._introspect_types(asked, timeout)  # type: ignore[misc]  # protected
+            if max(asked) >= _SAME_EVERYWHERE:
+                return found
+            self._known[asked] = found
+        return self._known[asked]
 
 
 async def close(pool: asyncpg.Pool) -> None:

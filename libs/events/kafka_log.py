@@ -80,8 +80,10 @@ class KafkaLog:
             with suppress(asyncio.CancelledError):
                 await self._marks_task
         clients = [client for client in (self._marks, self._producer) if client is not None]
-        closing = [client.stop() for client in clients] + ([] if self._admin is None else [self._admin.close()])
-        await asyncio.gather(*(_within(client, STOP_WITHIN_S) for client in closing))
+        closing = [_close(client, STOP_WITHIN_S) for client in clients]
+        if self._admin is not None:
+            closing.append(_within(self._admin.close(), STOP_WITHIN_S))
+        await asyncio.gather(*closing)
         self._producer = None
 
     def warnings(self) -> Sequence[str]:
@@ -161,7 +163,7 @@ class KafkaLog:
                 try:
                     await producer.start()
                 except BaseException:
-                    await _within(producer.stop(), STOP_WITHIN_S)
+                    await _close(producer, STOP_WITHIN_S)
                     raise
                 self._producer = producer
             return self._producer
@@ -181,9 +183,7 @@ class KafkaLog:
         """A producer that failed once may stay dead (aiokafka #1017): make a new one next time."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _within(producer.stop(), self.stop_within_s)
-            # A stop cut short leaves its sender at work for ever, with what another relay may have sent by now.
-            await _within(_cut(producer), self.stop_within_s)
+            await _close(producer, self.stop_within_s)
 
     async def grew(self, records: int) -> None:
         """Kafka wakes its readers itself."""
@@ -322,7 +322,7 @@ class KafkaReader:
             try:
                 await consumer.start()
             except BaseException:
-                await _within(consumer.stop(), STOP_WITHIN_S)
+                await _close(consumer, STOP_WITHIN_S)
                 raise
             self._consumer = consumer
             self._next = {}
@@ -355,13 +355,17 @@ class KafkaReader:
     async def close(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await _within(consumer.stop(), STOP_WITHIN_S)
+            await _close(consumer, STOP_WITHIN_S)
 
 
-async def _cut(producer: AIOKafkaProducer) -> None:
-    if producer._sender is not None:
-        await producer._sender.close()
-    await producer.client.close()
+async def _close(client: AIOKafkaConsumer | AIOKafkaProducer, limit_s: float) -> None:
+    """Stop it. A stop that was cut short, or broke off, leaves parts behind: connections, and a sender at work for ever
+    with what another relay may have sent by now."""
+    await _within(client.stop(), limit_s)
+    for name in ("_sender", "_fetcher", "client", "_client"):
+        part = getattr(client, name, None)
+        if part is not None:
+            await _within(part.close(), limit_s)
 
 
 async def _within(closing: Coroutine[Any, Any, None], limit_s: float) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from events.database import Connection
 from events.log import LANES, Lane
-from events.wire import Record
 
 TABLES = """
 create table if not exists {schema}.lane (
@@ -133,13 +133,20 @@ async def lock(conn: Connection, consumer: str, owner: str, lanes: Sequence[Lane
     }
 
 
-async def move(conn: Connection, consumer: str, moved: Mapping[Lane, Position]) -> None:
-    """Store the next offsets of locked lanes."""
+async def move(
+    conn: Connection,
+    consumer: str,
+    moved: Mapping[Lane, Position],
+    last: Mapping[tuple[str, str, str], tuple[int, str]],
+) -> None:
+    """Store the next offsets of locked lanes and the last sequences of streams."""
     await conn.execute(
-        "update lane l set next_offset = k.next_offset, last_id = k.last_id"
-        " from unnest($2::text[], $3::smallint[], $4::bigint[], $5::uuid[]) k (topic, partition, next_offset, last_id)"
+        f"with remembered as ({_REMEMBER})"
+        " update lane l set next_offset = k.next_offset, last_id = k.last_id"
+        " from unnest($7::text[], $8::smallint[], $9::bigint[], $10::uuid[]) k (topic, partition, next_offset, last_id)"
         " where l.consumer = $1 and l.topic = k.topic and l.partition = k.partition",
         consumer,
+        *_columns(last),
         [topic for topic, _ in moved],
         [partition for _, partition in moved],
         [position.next_offset for position in moved.values()],
@@ -147,36 +154,18 @@ async def move(conn: Connection, consumer: str, moved: Mapping[Lane, Position]) 
     )
 
 
-async def seen(
-    conn: Connection, consumer: str, records: Sequence[Record]
-) -> dict[tuple[str, str, str], tuple[int, str]]:
-    """(source, topic, subject) → (sequence, id) of the stream's last record that took effect or passed by."""
-    streams = {(r.source, r.topic, r.subject) for r in records}
-    rows = await conn.fetch(
-        "select s.source, s.topic, s.subject, s.sequence, s.id from seen s"
-        " join unnest($2::text[], $3::text[], $4::text[]) k (source, topic, subject) using (source, topic, subject)"
-        " where s.consumer = $1",
-        consumer,
-        [source for source, _, _ in streams],
-        [topic for _, topic, _ in streams],
-        [subject for _, _, subject in streams],
-    )
-    return {(r["source"], r["topic"], r["subject"]): (r["sequence"], str(r["id"] or "")) for r in rows}
-
-
 async def remember(conn: Connection, consumer: str, last: Mapping[tuple[str, str, str], tuple[int, str]]) -> None:
-    """Store the last sequences of streams."""
-    if not last:
-        return
-    streams = sorted(last)
-    await conn.execute(
-        "insert into seen (consumer, source, topic, subject, sequence, id)"
-        " select $1, * from unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::uuid[])"
-        " on conflict (consumer, topic, subject, source) do update set sequence = excluded.sequence, id = excluded.id",
-        consumer,
-        [source for source, _, _ in streams],
-        [topic for _, topic, _ in streams],
-        [subject for _, _, subject in streams],
-        [last[stream][0] for stream in streams],
-        [last[stream][1] or None for stream in streams],
-    )
+    """Store the last sequences of streams: (source, topic, subject) → (sequence, id)."""
+    await conn.execute(_REMEMBER, consumer, *_columns(last))
+
+
+_REMEMBER = (
+    "insert into seen (consumer, source, topic, subject, sequence, id)"
+    " select $1, * from unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::uuid[])"
+    " on conflict (consumer, topic, subject, source) do update set sequence = excluded.sequence, id = excluded.id"
+)
+
+
+def _columns(last: Mapping[tuple[str, str, str], tuple[int, str]]) -> list[list[Any]]:
+    rows = [(*stream, sequence, event_id or None) for stream, (sequence, event_id) in sorted(last.items())]
+    return [list(column) for column in zip(*rows, strict=True)] or [[], [], [], [], []]

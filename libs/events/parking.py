@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -59,6 +58,8 @@ def of_broken(b: Broken) -> Parked:
 
 async def park(conn: Connection, consumer: str, parked: Sequence[Parked]) -> None:
     """Park records, in order; one that waits already stays where it is."""
+    if not parked:
+        return
     await conn.executemany(
         "insert into parked (consumer, topic, partition, subject, source, sequence, id, body, error)"
         " values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict do nothing",
@@ -75,20 +76,6 @@ async def park(conn: Connection, consumer: str, parked: Sequence[Parked]) -> Non
             for p in parked
         ],
     )
-
-
-async def blocked(conn: Connection, consumer: str, cases: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Those of the (topic, subject) that have something parked."""
-    cases = list(cases)
-    rows = await conn.fetch(
-        "select distinct p.topic, p.subject from parked p"
-        " join unnest($2::text[], $3::text[]) k (topic, subject) using (topic, subject)"
-        " where p.consumer = $1 and p.source is not null",
-        consumer,
-        [topic for topic, _ in cases],
-        [subject for _, subject in cases],
-    )
-    return {(row["topic"], row["subject"]) for row in rows}
 
 
 async def asked(conn: Connection, consumer: str, lanes: Sequence[Lane]) -> list[tuple[str, int, str]]:
@@ -160,7 +147,7 @@ async def drop(conn: Connection, position: int) -> bool:
 
 
 def _body(r: Record) -> str:
-    fields = dataclasses.asdict(r)
+    fields = r._asdict()
     fields["occurred_at"], fields["recorded_at"] = rfc3339(r.occurred_at), rfc3339(r.recorded_at)
     return json.dumps(fields)
 

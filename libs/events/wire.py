@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
 import asyncpg
@@ -37,8 +37,7 @@ _SOURCE_NAME = re.compile(r"urn:casewalk:[a-z][a-z0-9_]*")
 _TYPE = re.compile(r"^(?P<family>casewalk\.[a-z0-9_.]+)\.v(?P<version>[1-9][0-9]*)$")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """An event in the log. `offset` is -1 until the log has taken it. `data` is the event as JSON text."""
 
     topic: str

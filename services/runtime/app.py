@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -35,8 +35,11 @@ then. A request that comes in while doors close may get no answer."""
 
 
 @asynccontextmanager
-async def running(services: Sequence[Service], settings: Settings) -> AsyncIterator[FastAPI]:
-    """The services run, and the application that opens their doors; all of it stops at the end.
+async def running(
+    services: Sequence[Service], settings: Settings, opened: Callable[[Sequence[Host]], FastAPI] | None = None
+) -> AsyncIterator[FastAPI]:
+    """The services run, and the application that opens their doors (made by `opened`, if given); all of it stops at the
+    end.
 
     `app.state.hosts` maps service names to hosts. Raises Invalid where a database or topic is not as it must be,
     Unavailable where one does not answer.
@@ -52,7 +55,7 @@ async def running(services: Sequence[Service], settings: Settings) -> AsyncItera
         for service, log in zip(services, logs, strict=True):
             hosts.append(await Host.open(service, settings, log))
         await _start(hosts)
-        yield application(hosts)
+        yield (opened or application)(hosts)
 
 
 async def _start(hosts: Sequence[Host]) -> None:

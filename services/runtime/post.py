@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
+from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -94,12 +95,18 @@ class Post:
     ) -> None:
         self.mail_server, self.mail_from, self.private = mail_server, mail_from, private
         self._trusts = trusts
+
+    @cached_property
+    def _client(self) -> httpx.AsyncClient:
+        """Made for the first webhook: to read all authorities' certificates takes 50 ms."""
         # A kept connection is known by its address alone, whichever name its certificate was checked for.
         limits = httpx.Limits(max_keepalive_connections=0)
-        self._client = httpx.AsyncClient(trust_env=False, timeout=SEND_WITHIN_S, limits=limits, verify=trusts or True)
+        verify = self._trusts or True
+        return httpx.AsyncClient(trust_env=False, timeout=SEND_WITHIN_S, limits=limits, verify=verify)
 
     async def close(self) -> None:
-        await self._client.aclose()
+        if "_client" in vars(self):
+            await self._client.aclose()
 
     async def send(self, id: str, at: datetime, what: Mail | Webhook) -> None:
         """Send it under the id it has for ever; `at` is when it came about. Raises NotSent."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -32,9 +32,14 @@ class World:
     async def running(self, *services: object) -> AsyncIterator[dict[str, Host]]:
         """The hosts by name, until the end of the block."""
         chosen = services or (INTAKE, ROUTER)
-        async with running(chosen, self.settings) as app:  # type: ignore[arg-type]
-            assert isinstance(app, FastAPI)
+        async with running(chosen, self.settings, _no_doors) as app:  # type: ignore[arg-type]
             yield app.state.hosts
+
+
+def _no_doors(hosts: Sequence[Host]) -> FastAPI:
+    app = FastAPI()
+    app.state.hosts = {host.service.name: host for host in hosts}
+    return app
 
 
 @pytest.fixture

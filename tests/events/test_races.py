@@ -462,7 +462,7 @@ async def test_a_reader_whose_broker_is_gone_is_not_ended_by_its_client_and_read
         log = KafkaLog(broker.bootstrap, "intake", "back")
         log.send_within_s, log.stop_within_s = 1.0, 0.5
         await log.start()
-        await log.append(unused, [replace(record, partition=0)])
+        await log.append(unused, [record._replace(partition=0)])
         reader = log.reader("intake.views")
 
         async def reads() -> Any:

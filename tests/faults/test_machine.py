@@ -211,7 +211,7 @@ class World:
     async def redeliver(self, case_id: str) -> None:
         """Everything the log holds about the case comes once more."""
         log = self.hosts["intake"].log
-        records = [replace(r, offset=-1) for r in await read_all(log) if r.subject == case_id]
+        records = [r._replace(offset=-1) for r in await read_all(log) if r.subject == case_id]
         async with self.hosts["intake"].database.writers.acquire() as conn, conn.transaction():
             await log.append(conn, records)
 

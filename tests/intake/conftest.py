@@ -18,7 +18,8 @@ from fastapi import APIRouter
 from events.event import CASES, Event, Recorded
 from events.store import Fold
 from services.intake.service import SERVICE
-from services.runtime import Host, Service, Settings, running
+from services.runtime import Host, Service, Settings
+from tests.casewalk import started
 from tests.conftest import ENGINE, Postgres, delete_topics
 from tests.until import until
 
@@ -139,7 +140,7 @@ def settings(dsn: str, directory: Path, **more: Any) -> Settings:
 async def opened(wanted: Settings, *others: Service) -> AsyncIterator[Doors]:
     """Intake and the speakers run until the end of the block."""
     async with AsyncExitStack() as stack:
-        app = await stack.enter_async_context(running([SERVICE, *others], wanted))
+        app = await stack.enter_async_context(started([SERVICE, *others], wanted))
         transport = httpx.ASGITransport(app)
         client = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://casewalk"))
         doors = Doors(app.state.hosts, client)

@@ -17,7 +17,8 @@ from events.event import CASES, OPERATIONS, Event
 from events.operations import KeyIssued, Role
 from events.store import Changed, Fold
 from services.router.service import SERVICE
-from services.runtime import Host, Service, Settings, running
+from services.runtime import Host, Service, Settings
+from tests.casewalk import started
 from tests.conftest import Engine
 from tests.given import an
 from tests.until import until
@@ -115,7 +116,7 @@ async def world(
         master_key=MASTER_KEY,
         namespace=engine.namespace,
     )
-    async with running((INTAKE, *neighbours, router), settings) as app, AsyncExitStack() as stack:
+    async with started((INTAKE, *neighbours, router), settings) as app, AsyncExitStack() as stack:
         here = World(app, stack)
         here.lead = await here.client(Role.LEAD)
         yield here

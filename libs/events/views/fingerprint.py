@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import inspect
+import linecache
 import textwrap
 import types
 from collections.abc import Callable, Iterator
@@ -55,13 +57,34 @@ def _names(code: types.CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
+@functools.cache
 def _code(thing: Any) -> str:
     """The source without comments, docstrings and layout."""
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
+        where = thing.__code__.co_firstlineno if isinstance(thing, types.FunctionType) else thing.__qualname__
+        known = _definitions(inspect.getsourcefile(thing) or "").get((thing.__name__, where))
+        return ast.unparse(known or ast.parse(textwrap.dedent(inspect.getsource(thing))))
     except (OSError, TypeError, SyntaxError):  # made at run time, or a lambda inside an expression
         return repr(getattr(getattr(thing, "__code__", None), "co_code", b""))
-    for node in ast.walk(tree):
+
+
+@functools.cache
+def _definitions(file: str) -> dict[tuple[str, int | str], ast.AST]:
+    """What a file defines, without docstrings: functions by name and first line, classes by name and qualified name.
+    The whole file is read once: a start looks at some 200 definitions, and `inspect` reads it for each of them."""
+    found: dict[tuple[str, int | str], ast.AST] = {}
+
+    def look(node: ast.AST, inside: str) -> None:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            found[node.name, min(part.lineno for part in (node, *node.decorator_list))] = node
+            inside = f"{inside}{node.name}.<locals>."
+        elif isinstance(node, ast.ClassDef):
+            found.setdefault((node.name, inside + node.name), node)
+            inside = f"{inside}{node.name}."
+        for child in ast.iter_child_nodes(node):
+            look(child, inside)
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+
+    look(ast.parse("".join(linecache.getlines(file))), "")
+    return found

@@ -88,31 +88,39 @@ class Replay:
     async def prepare(self) -> None:
         """At start: build what is new or has a higher version, refuse what changed without one, or went back."""
         known = {row["name"]: row for row in await self.database.readers.fetch("select * from view")}
+        to_build: list[View[Any]] = []
         for view in [*self.projector.views, *self.inline]:
             row = known.get(view.name)
             if row is None or row["version"] < view.version:
-                await self.rebuild(view)
+                to_build.append(view)
             elif row["version"] > view.version:
                 raise Invalid(f"view {view.name} is active in version {row['version']}; this program is older")
             elif row["declaration"] != view.declaration:
                 raise Invalid(f"view {view.name} changed and still has version {view.version}; give it the next one")
+        if to_build:
+            async with self._connected("rebuild") as (conn, reader):
+                for view in to_build:
+                    await self._rebuild(conn, reader, view)
 
     # ------------------------------------------------------------------------------------------------------- rebuild
 
     async def rebuild(self, view: View[Any], tick: Tick = lambda _: None) -> int:
         """Build the view anew beside the active one and switch; answers how many rows it has."""
         async with self._connected("rebuild") as (conn, reader):
-            await self._alone(conn, view, "pg_advisory_lock")
-            async with conn.transaction():
-                build = 1 + (await conn.fetchval("select max(build) from view where name = $1", view.name) or 0)
-                table = f"{view.name}_{view.version}_{build}"
-                await conn.execute(f"drop table if exists {table}")
-                await rows.create(conn, view, table)
-                if view.inline:
-                    await self._rebuild_inline(conn, view, table, build, tick)
-                else:
-                    await self._rebuild_projected(conn, reader, view, table, build, tick)
-                return int(await conn.fetchval(f"select count(*) from {table}"))
+            return await self._rebuild(conn, reader, view, tick)
+
+    async def _rebuild(self, conn: Connection, reader: Reader, view: View[Any], tick: Tick = lambda _: None) -> int:
+        await self._alone(conn, view, "pg_advisory_lock")
+        async with conn.transaction():
+            build = 1 + (await conn.fetchval("select max(build) from view where name = $1", view.name) or 0)
+            table = f"{view.name}_{view.version}_{build}"
+            await conn.execute(f"drop table if exists {table}")
+            await rows.create(conn, view, table)
+            if view.inline:
+                await self._rebuild_inline(conn, view, table, build, tick)
+            else:
+                await self._rebuild_projected(conn, reader, view, table, build, tick)
+            return int(await conn.fetchval(f"select count(*) from {table}"))
 
     @asynccontextmanager
     async def _connected(self, purpose: str) -> AsyncIterator[tuple[Connection, Reader]]:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -57,16 +57,21 @@ class Server:
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_LIMIT_S
-        while True:
-            if self.process.poll() is not None:
-                raise CommandFailed(f"Casewalk did not start: {self._last_words()}", ExitCode.UNREACHABLE)
-            with suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/health/ready").is_success:
-                    return
-            if time.monotonic() > deadline:
-                said = self._last_words()
-                raise CommandFailed(f"Casewalk was not ready after {START_LIMIT_S:.0f} s: {said}", ExitCode.UNREACHABLE)
-            time.sleep(POLL_S)
+        with httpx.Client(base_url=self.url) as client:
+            while not self._is_ready(client):
+                if self.process.poll() is not None:
+                    raise CommandFailed(f"Casewalk did not start: {self._last_words()}", ExitCode.UNREACHABLE)
+                if time.monotonic() > deadline:
+                    why = f"was not ready after {START_LIMIT_S:.0f} s: {self._last_words()}"
+                    raise CommandFailed(f"Casewalk {why}", ExitCode.UNREACHABLE)
+                time.sleep(POLL_S)
+
+    @staticmethod
+    def _is_ready(client: httpx.Client) -> bool:
+        try:
+            return client.get("/health/ready").is_success
+        except httpx.TransportError:
+            return False
 
     def _last_words(self) -> str:
         lines = (self.directory / "server.log").read_text(errors="replace").splitlines()
