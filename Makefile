@@ -27,7 +27,7 @@ up: setup ## Starts all five services with embedded PostgreSQL at http://127.0.0
 test: setup $(if $(filter embedded,$(ENGINE))$(CASEWALK_TEST_KAFKA),,kafka) ## Runs every test on real PostgreSQL and Kafka (ENGINE=embedded leaves Kafka out, ARGS= goes to pytest).
 	@deploy/setup.sh curl
 	@deploy/setup.sh nginx
-	@CASEWALK_TEST_ENGINE=$(ENGINE) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+	@CASEWALK_TEST_ENGINE=$(ENGINE) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup ## Checks format, lint, strict types and that published schemas still fit.
 	@$(BIN)/ruff format --check .

@@ -358,9 +358,20 @@ class KafkaReader:
             await _close(consumer, STOP_WITHIN_S)
 
 
+_closing: set[asyncio.Task[None]] = set()
+
+
 async def _close(client: AIOKafkaConsumer | AIOKafkaProducer, limit_s: float) -> None:
-    """Stop it. A stop that was cut short, or broke off, leaves parts behind: connections, and a sender at work for ever
-    with what another relay may have sent by now."""
+    """Stop it, to the end also when the caller is cancelled meanwhile."""
+    task = asyncio.create_task(_close_parts(client, limit_s))
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
+    await asyncio.shield(task)
+
+
+async def _close_parts(client: AIOKafkaConsumer | AIOKafkaProducer, limit_s: float) -> None:
+    """A stop that was cut short, or broke off, leaves parts behind: connections, and a sender at work for ever with
+    what another relay may have sent by now."""
     await _within(client.stop(), limit_s)
     for name in ("_sender", "_fetcher", "client", "_client"):
         part = getattr(client, name, None)

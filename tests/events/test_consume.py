@@ -245,10 +245,10 @@ async def test_types_a_reader_does_not_read_pass_by_and_newer_or_undecodable_one
         await send(
             intake,
             [
-                replace(unknown, type="casewalk.case.sung_about.v1"),
+                unknown._replace(type="casewalk.case.sung_about.v1"),
                 *made([queued()], passing, "router", first=2),
-                replace(future, type="casewalk.case.queued.v2"),
-                replace(undecodable, data='{"queue_id": 7}'),
+                future._replace(type="casewalk.case.queued.v2"),
+                undecodable._replace(data='{"queue_id": 7}'),
                 foreign,
             ],
         )

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -102,7 +101,7 @@ async def test_noise_on_a_broker_never_stops_a_consumer(kafka: str, database: st
     samples = [sample.record for sample in SAMPLES.values()]
 
     def damaged() -> dict[str, Any]:
-        record = replace(dice.choice(samples), subject=str(uuid4()), id=str(uuid4()), sequence=1)
+        record = dice.choice(samples)._replace(subject=str(uuid4()), id=str(uuid4()), sequence=1)
         pairs, value = headers(record), bytearray(record.data.encode())
         for _ in range(dice.randrange(3)):
             n = dice.randrange(len(pairs))
@@ -151,7 +150,7 @@ BODIES = (
 async def test_no_body_stops_a_consumer_and_others_of_its_batch_take_effect(intake: Host) -> None:
     bad, good = [str(uuid4()) for _ in BODIES], [str(uuid4()) for _ in range(20)]
     records = [
-        replace(*made([queued()], case_id, "router"), data=data) for case_id, data in zip(bad, BODIES, strict=True)
+        made([queued()], case_id, "router")[0]._replace(data=data) for case_id, data in zip(bad, BODIES, strict=True)
     ]
     async with consuming(intake, picky(intake)):
         await send(intake, [*records, *(r for case_id in good for r in made([queued()], case_id, "router"))])

@@ -308,7 +308,7 @@ async def test_a_record_that_does_not_decode_stops_neither_verify_nor_rebuild(wo
     async with world.running(INTAKE) as hosts:
         host, bad, good = hosts["intake"], str(uuid4()), str(uuid4())
         (undecodable,) = made([queued()], bad, "router")
-        await send(host, [replace(undecodable, data='{"queue_id": 7}'), *made([queued()], good, "router")])
+        await send(host, [undecodable._replace(data='{"queue_id": 7}'), *made([queued()], good, "router")])
         await until(partial(has, host, good, 1))
         await until(partial(parked, host, "intake.views"))
         assert await host.replay.rebuild(COUNTS) == 1
