@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
-from uuid import uuid5
 
 import asyncpg
 
 from events.consume import Handler
 from events.database import Connection
 from events.event import Event, Recorded
-from events.wire import NAMESPACE
+from events.wire import named
 
 TABLES = """
 create table if not exists {schema}.effect (
@@ -88,7 +87,7 @@ class Effect:
 
 def effect_id(target: str, obligation: str) -> str:
     """The one id under which `target` is told of the obligation, whoever finds it out and how often."""
-    return str(uuid5(NAMESPACE, f"effect/{target}/{obligation}"))
+    return named(f"effect/{target}/{obligation}")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -35,6 +36,9 @@ COPIES, IN_SYNC = 3, 2
 
 _LOSES = "a broker that loses its disk takes acknowledged events with it"
 
+SMALL_BYTES = 4096
+"""Values up to this size are remembered as what they were read as, for the other readers of the process."""
+
 SEND_WITHIN_S = 20.0
 STOP_WITHIN_S = 5.0
 
@@ -54,6 +58,8 @@ class KafkaLog:
         self._making = asyncio.Lock()
         self._admin: AIOKafkaAdminClient | None = None
         self._marks: AIOKafkaConsumer | None = None
+        self._asking: AIOKafkaConsumer | None = None
+        """Asks where lanes end, on a connection where no fetch waits: a broker answers one request after the other."""
         self._newest: dict[str, Mark] = {}
         self._warnings: list[str] = []
         self._marks_task: asyncio.Task[None] | None = None
@@ -72,6 +78,8 @@ class KafkaLog:
         await self._check_topics(admin)
         self._marks = AIOKafkaConsumer(**self.client, auto_offset_reset="none", enable_auto_commit=False)
         await self._marks.start()
+        self._asking = AIOKafkaConsumer(**self.client, enable_auto_commit=False, retry_backoff_ms=20)
+        await self._asking.start()
         self._marks_task = asyncio.create_task(self._follow_marks(self._marks), name=f"{self.service} marks")
 
     async def stop(self) -> None:
@@ -79,7 +87,7 @@ class KafkaLog:
             self._marks_task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._marks_task
-        clients = [client for client in (self._marks, self._producer) if client is not None]
+        clients = [client for client in (self._marks, self._asking, self._producer) if client is not None]
         closing = [_close(client, STOP_WITHIN_S) for client in clients]
         if self._admin is not None:
             closing.append(_within(self._admin.close(), STOP_WITHIN_S))
@@ -109,10 +117,12 @@ class KafkaLog:
         names = [self.namespace + CASES, self.namespace + OPERATIONS]
         async with asyncio.timeout(30):
             while True:
-                described = {t["topic"]: t for t in await admin.describe_topics(names)}
-                if all(t["error_code"] == 0 and t["partitions"] for t in described.values()):
+                found = await admin.describe_topics([*names, self.namespace + MARKS])
+                if all(map(_is_led, found)):
                     break
-                await asyncio.sleep(0.1)  # a topic just made is not on every broker yet
+                # A topic just made is not on every broker yet, and a client that asks for it asks without a pause.
+                await asyncio.sleep(0.05)
+        described = {topic["topic"]: topic for topic in found if topic["topic"] in names}
         for name, topic in described.items():
             if len(topic["partitions"]) != PARTITIONS:
                 raise Invalid(
@@ -194,10 +204,10 @@ class KafkaLog:
         return KafkaReader(self, consumer)
 
     async def ends(self) -> dict[Lane, int]:
-        assert self._marks is not None, "the log is started first"
+        assert self._asking is not None, "the log is started first"
         partitions = [TopicPartition(self.namespace + topic, p) for topic, p in LANES]
         try:
-            ends = await self._marks.end_offsets(partitions)
+            ends = await self._asking.end_offsets(partitions)
         except (KafkaError, OSError) as error:
             raise Unavailable(f"Kafka does not say where the log ends: {type(error).__name__} {error}") from error
         return {self.lane(tp): offset for tp, offset in ends.items()}
@@ -302,7 +312,7 @@ class KafkaReader:
             self._next[tp] = messages[-1].offset + 1
         return {
             self._log.lane(tp): [
-                from_kafka(self._log.lane(tp)[0], tp.partition, m.offset, m.key, m.headers, m.value) for m in messages
+                _read(self._log.lane(tp)[0], tp.partition, m.offset, m.key, tuple(m.headers), m.value) for m in messages
             ]
             for tp, messages in found.items()
         }
@@ -358,7 +368,28 @@ class KafkaReader:
             await _close(consumer, STOP_WITHIN_S)
 
 
+def _read(
+    topic: str,
+    partition: int,
+    offset: int,
+    key: bytes | None,
+    pairs: tuple[tuple[str, bytes], ...],
+    value: bytes | None,
+) -> Record | Broken:
+    read = _read_once if len(value or b"") <= SMALL_BYTES else from_kafka
+    return read(topic, partition, offset, key, pairs, value)
+
+
+_read_once = lru_cache(maxsize=2048)(from_kafka)
+"""A process has two readers per service, which read the same bytes at about the same time."""
+
 _closing: set[asyncio.Task[None]] = set()
+
+
+def _is_led(topic: Mapping[str, Any]) -> bool:
+    """Whether every partition of a described topic has a leader."""
+    parts = topic["partitions"]
+    return bool(topic["error_code"] == 0 and parts and all(p["error_code"] == 0 and p["leader"] >= 0 for p in parts))
 
 
 async def _close(client: AIOKafkaConsumer | AIOKafkaProducer, limit_s: float) -> None:

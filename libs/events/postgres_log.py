@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 
 import asyncpg
 import structlog
@@ -55,6 +56,9 @@ create table if not exists log.progress (
 );
 """
 
+RECENT, SMALL_CHARS = 4096, 4096
+"""How many fetched records are kept for the other readers of the process, and up to which size."""
+
 POLL_S = 0.05
 """How often one query asks whether another process appended."""
 
@@ -71,6 +75,8 @@ class PostgresLog:
         self._grown = asyncio.Condition()
         self.length = 0
         """Records in the log, as this process last heard."""
+        self.recent = Recent()
+        self.fetching = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -144,7 +150,10 @@ class PostgresLog:
                 length = int(await self.pool.fetchval("select sum(next_offset) from log.head"))
             except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
                 log_.info("the log cannot be watched now", why=f"{type(error).__name__}: {error}")
+                self.recent.forget()
                 continue
+            if length < self.length:
+                self.recent.forget()
             if length != self.length:
                 await self.grew(length - self.length)
 
@@ -201,6 +210,41 @@ class PostgresLog:
         return [Progress(r["consumer"], (r["topic"], r["partition"]), r["records"], r["handled_at"]) for r in rows]
 
 
+class Recent:
+    """The records last fetched: a process has two readers per service, which fetch the same ones one after the other.
+    Forgotten where the database may have become another one."""
+
+    def __init__(self) -> None:
+        self._records: dict[tuple[Lane, int], Record] = {}
+
+    def add(self, fetched: Mapping[Lane, Sequence[Record | Broken]]) -> None:
+        for lane, records in fetched.items():
+            for record in records:
+                if isinstance(record, Record) and len(record.data) <= SMALL_CHARS:
+                    self._records[lane, record.offset] = record
+        for oldest in list(islice(self._records, max(0, len(self._records) - RECENT))):
+            del self._records[oldest]
+
+    def of(self, spans: Mapping[Lane, tuple[int, int]]) -> dict[Lane, list[Record | Broken]]:
+        """Lane → the records from its first offset to before its last, up to one that is not known; no lane without."""
+        found: dict[Lane, list[Record | Broken]] = {}
+        for lane, (start, end) in spans.items():
+            for offset in range(start, end):
+                record = self._records.get((lane, offset))
+                if record is None:
+                    break
+                found.setdefault(lane, []).append(record)
+        return found
+
+    def forget(self) -> None:
+        self._records.clear()
+
+
+def _columns(positions: Mapping[Lane, int]) -> tuple[list[str], list[int], list[int]]:
+    """Lane → offset, for unnest."""
+    return [topic for topic, _ in positions], [partition for _, partition in positions], list(positions.values())
+
+
 class PostgresReader:
     """Reads lanes by offset; gapless, so a record can only be the next one."""
 
@@ -224,21 +268,39 @@ class PostgresReader:
     async def _look(self, positions: Mapping[Lane, int], limit: int) -> dict[Lane, list[Record | Broken]]:
         if not positions:
             return {}
+        per_lane = limit if len(positions) == 1 else max(1, limit // 4)
+        if self._name is None:  # a rebuild or a verification is far from where the consumers are
+            return await self._fetch(positions, per_lane)
         rows = await self._log.pool.fetch(
-            "select r.* from unnest($1::text[], $2::smallint[], $3::bigint[]) k (topic, partition, start)"
-            " join log.head h on h.topic = k.topic and h.partition = k.partition and h.next_offset > k.start,"
+            "select k.*, h.next_offset"
+            " from unnest($1::text[], $2::smallint[], $3::bigint[]) k (topic, partition, start)"
+            " join log.head h on h.topic = k.topic and h.partition = k.partition and h.next_offset > k.start",
+            *_columns(positions),
+        )
+        spans = {(topic, partition): (start, min(end, start + per_lane)) for topic, partition, start, end in rows}
+        found = self._log.recent.of(spans)
+        if len(found) < len(spans):
+            async with self._log.fetching:
+                found = self._log.recent.of(spans)  # somebody else may have fetched them meanwhile
+                unknown = {lane: start for lane, (start, _) in spans.items() if lane not in found}
+                if unknown:
+                    fetched = await self._fetch(unknown, per_lane)
+                    self._log.recent.add(fetched)
+                    found |= fetched
+        return found
+
+    async def _fetch(self, positions: Mapping[Lane, int], per_lane: int) -> dict[Lane, list[Record | Broken]]:
+        rows = await self._log.pool.fetch(
+            "select r.* from unnest($1::text[], $2::smallint[], $3::bigint[]) k (topic, partition, start),"
             " lateral (select * from log.record r where r.topic = k.topic and r.partition = k.partition"
             '  and r."offset" >= k.start order by r."offset" limit $4) r',
-            [topic for topic, _ in positions],
-            [partition for _, partition in positions],
-            list(positions.values()),
-            limit if len(positions) == 1 else max(1, limit // 4),
+            *_columns(positions),
+            per_lane,
         )
         found: dict[Lane, list[Record | Broken]] = {}
         for row in rows:
-            found.setdefault((row["topic"], row["partition"]), []).append(
-                stored(row, row["source"], row["partition"], row["offset"])
-            )
+            record = stored(row, row["source"], row["partition"], row["offset"])
+            found.setdefault((record.topic, record.partition), []).append(record)
         return found
 
     async def hint(self, offsets: Mapping[Lane, tuple[int, datetime]]) -> set[Lane]:

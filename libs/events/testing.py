@@ -22,7 +22,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Generic, Self, TypeVar
-from uuid import uuid5
 
 from events.consume import Reactor
 from events.errors import CasewalkError
@@ -31,7 +30,7 @@ from events.personal import Clear, Sealed, personal_fields
 from events.store import Decision, Fold, New
 from events.timers import Timers
 from events.views import View
-from events.wire import NAMESPACE
+from events.wire import named
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -63,7 +62,7 @@ def recorded(
 ) -> Recorded[Any]:
     """The event as a fold sees it. The id is made of source, topic, subject and sequence; `recorded_at` is `at`."""
     source = source or event.WRITER
-    name = id or str(uuid5(NAMESPACE, f"{source}/{event.TOPIC}/{subject}/{sequence}"))
+    name = id or named(f"{source}/{event.TOPIC}/{subject}/{sequence}")
     return Recorded(
         id=name,
         source=source,

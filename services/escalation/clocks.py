@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
-from uuid import uuid5
 
 from events.case import (
     Category,
@@ -23,7 +22,7 @@ from events.case import (
     ClockWarning,
 )
 from events.operations import PromisePublished
-from events.wire import NAMESPACE
+from events.wire import named
 from services.escalation import calendars
 from services.escalation.calendars import Timetable
 
@@ -238,7 +237,7 @@ def percents_of(promise: PromisePublished) -> tuple[int, ...]:
 def obligation(case_id: str, key: Key, what: str) -> str:
     """The id of the one event that says `what` about the clock, however many workers come to say it."""
     kind, episode, turn = key
-    return str(uuid5(NAMESPACE, f"{case_id}/{kind}/{episode}/{f'{turn}/' if turn else ''}{what}"))
+    return named(f"{case_id}/{kind}/{episode}/{f'{turn}/' if turn else ''}{what}")
 
 
 # ------------------------------------------------------------------------------------------------------------ accounts

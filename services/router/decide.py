@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from uuid import uuid5
 
 from events.case import (
     CaseAssigned,
@@ -25,7 +24,7 @@ from events.errors import Refused, Unknown
 from events.event import CaseEvent
 from events.operations import Presence
 from events.store import New
-from events.wire import NAMESPACE
+from events.wire import named
 from services.router.organigram import Agent
 from services.router.table import Facts, Routed, Table
 from services.router.work import ESCALATED, RESOLVED, Status, Work
@@ -159,7 +158,7 @@ def offer(now: datetime, work: Work, agent: Agent, seen: Seen) -> list[CaseEvent
         return []
     return [
         CaseOffered(
-            offer_id=str(uuid5(NAMESPACE, f"{work.case_id}/{agent.agent_id}/{work.offers}")),
+            offer_id=named(f"{work.case_id}/{agent.agent_id}/{work.offers}"),
             agent_id=agent.agent_id,
             queue_id=work.queue_id,
             unit_id=work.unit_id,
@@ -204,7 +203,7 @@ def expire(mark: datetime, now: datetime, work: Work) -> list[New]:
     match work:
         case Work(status=Status.OFFERED, offer_id=str(offer_id), agent_id=str(agent_id), due_at=datetime() as due_at):
             over = OfferExpired(offer_id=offer_id, agent_id=agent_id)
-            event_id = str(uuid5(NAMESPACE, f"offer/{offer_id}/expired"))
+            event_id = named(f"offer/{offer_id}/expired")
             return [New(over, occurred_at=due_at, id=event_id)] if due_at <= mark else []
         case _:
             return []

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid5
 
 import asyncpg
 import structlog
@@ -32,7 +31,7 @@ from events.timers import Timers
 from events.views import View, project, rows
 from events.views.project import Projector
 from events.views.replay import Replay
-from events.wire import NAMESPACE, VOCABULARY
+from events.wire import VOCABULARY, named
 from services.runtime.effects import Delivery, Patience, Sender
 from services.runtime.post import MailServer, Post
 from services.web.access import KEYS
@@ -289,7 +288,7 @@ class Host:
         def first(now: datetime, state: Any) -> list[store.New]:
             return [store.New(built_in.event, id=event_id)]
 
-        event_id = str(uuid5(NAMESPACE, f"built-in/{self.service.name}/{built_in.stream.subject}"))
+        event_id = named(f"built-in/{self.service.name}/{built_in.stream.subject}")
         _, version = await self.store.state(built_in.stream)
         if version == 0:
             with suppress(Stale):

@@ -12,16 +12,20 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from confluent_kafka import Consumer as PlainConsumer
 from confluent_kafka import TopicPartition
 
+from events.case import CaseOpened
 from events.errors import Invalid
 from events.event import CASES
 from events.kafka_log import KafkaLog
 from events.log import LANES, Log
+from events.postgres_log import RECENT, SMALL_CHARS, Recent
 from events.store import Change
-from events.wire import Record, partition_of
+from events.testing import recorded
+from events.wire import Record, partition_of, record
 from services.runtime import Host
 from tests.conftest import Engine, delete_topics
 from tests.events.conftest import World
 from tests.events.toy import CASE, INTAKE, open_case, resolve
+from tests.given import an
 from tests.until import until
 
 
@@ -190,3 +194,45 @@ async def test_topics_that_one_lost_broker_takes_along_are_warned_of(kafka: str)
     assert [len([warning for warning in log.warnings() if why in warning]) for why in (copies, in_sync)] == [1, 1]
     assert len(log.warnings()) == 4, "two topics hold history"
     await delete_topics(kafka, namespace)
+
+
+async def test_readers_of_one_process_that_share_what_was_fetched_read_what_the_log_holds(world: World) -> None:
+    """From wherever each of them begins, and as far as the log goes, also where it was read far ahead before."""
+    async with world.running(INTAKE) as hosts:
+        log, store = hosts["intake"].log, hosts["intake"].store
+        cases = [str(uuid4()) for _ in range(60)]
+        for case_id in cases:
+            await store.change(CASE(case_id), decision=open_case, actor="key:t")
+        await until(lambda: in_log(hosts["intake"], len(cases)))
+        whole = {(r.topic, r.partition, r.offset): r for r in await read_all(log)}
+        ends = await log.ends()
+        for begin in (0, 1, 2, 0):
+            at = {lane: min(begin, end) for lane, end in ends.items() if end}
+            wanted = {key for key in whole if key[2] >= begin}
+            reader, found = log.reader(f"sharing {uuid4()}"), dict[tuple[str, int, int], Record]()
+            while len(found) < len(wanted):
+                for lane, records in (await reader.fetch(at, 8, wait_s=1.0)).items():
+                    found |= {(*lane, r.offset): r for r in records if isinstance(r, Record)}
+                    at[lane] = records[-1].offset + 1
+            await reader.close()
+            assert found == {key: whole[key] for key in wanted}
+
+
+def test_what_was_fetched_is_forgotten_beyond_a_bound_and_never_given_across_a_gap() -> None:
+    lane = (CASES, 3)
+
+    def fetched(*offsets: int, data: str = "{}") -> dict[tuple[str, int], list[Record]]:
+        like = record(recorded(an(CaseOpened)))
+        return {lane: [like._replace(partition=3, offset=offset, data=data) for offset in offsets]}
+
+    recent = Recent()
+    recent.add(fetched(5, 6, 8))
+    assert [r.offset for r in recent.of({lane: (5, 9)})[lane]] == [5, 6]
+    assert recent.of({lane: (7, 9)}) == {}
+    recent.add(fetched(9, data="x" * (SMALL_CHARS + 1)))
+    assert [r.offset for r in recent.of({lane: (8, 10)})[lane]] == [8]
+    recent.add(fetched(*range(100, 100 + RECENT)))
+    assert recent.of({lane: (5, 9)}) == {}
+    assert len(recent.of({lane: (100, 100 + RECENT)})[lane]) == RECENT
+    recent.forget()
+    assert recent.of({lane: (100, 101)}) == {}

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
@@ -34,8 +34,20 @@ from events.operations import OPERATIONS_EVENTS, KeyRevoked, RoutingRule, Routin
 from events.personal import Clear, Personal, Sealed
 from events.schemas import schema
 from events.schemas.__main__ import ROOT, at, brought
-from events.testing import CASE_ID, NAMESPACE, recorded
-from events.wire import PARTITIONS, VOCABULARY, Broken, Record, Vocabulary, from_kafka, headers, murmur2, partition_of
+from events.testing import CASE_ID, recorded
+from events.wire import (
+    NAMESPACE,
+    PARTITIONS,
+    VOCABULARY,
+    Broken,
+    Record,
+    Vocabulary,
+    from_kafka,
+    headers,
+    murmur2,
+    named,
+    partition_of,
+)
 from tests import wire as golden
 from tests.given import EXAMPLES, an
 
@@ -79,6 +91,11 @@ def written(event: Event, **more: Any) -> Record:
 )
 def test_murmur2_equals_what_kafka_and_librdkafka_publish(key: bytes, expected: int) -> None:
     assert murmur2(key) == expected & 0xFFFFFFFF
+
+
+@each(st.text(st.characters(exclude_categories=["Cs"]), max_size=200))
+def test_a_named_id_is_the_uuid5_of_its_text(text: str) -> None:
+    assert named(text) == str(uuid5(NAMESPACE, text))
 
 
 @each(st.binary(max_size=200))

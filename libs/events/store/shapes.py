@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
-from uuid import uuid4, uuid5
+from uuid import uuid4
 
 from events.database import Connection
 from events.errors import Invalid
 from events.event import Event, Recorded
-from events.wire import NAMESPACE
+from events.wire import named
 
 S = TypeVar("S")
 
@@ -101,9 +101,9 @@ class Change:
 
     def event_id(self, index: int) -> str:
         if self.cause is not None:
-            return str(uuid5(NAMESPACE, f"{self.consumer}/{self.cause.source}/{self.cause.id}/{index}"))
+            return named(f"{self.consumer}/{self.cause.source}/{self.cause.id}/{index}")
         if self.once is not None:
-            return str(uuid5(NAMESPACE, f"{self.once.scope}/{self.once.key}/{index}"))
+            return named(f"{self.once.scope}/{self.once.key}/{index}")
         return str(uuid4())
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from uuid import uuid5
 
 from events.case import CaseIssueLinked, CaseIssueMessage, CaseIssueResolved, ClockKind
 from events.errors import Refused, Unknown
@@ -24,7 +23,7 @@ from events.operations import (
     IssueResolved,
 )
 from events.store import Fold, New
-from events.wire import NAMESPACE
+from events.wire import named
 from services.escalation.decide.case import Case
 
 MOST = 1000
@@ -186,7 +185,7 @@ def _on_each(issue: Issue, said: CaseIssueMessage | CaseIssueResolved, what: str
 
 def _id(issue: Issue, what: str, case_id: str) -> str:
     """Once per issue, thing and case."""
-    return str(uuid5(NAMESPACE, f"{issue.subject}/{what}/{case_id}"))
+    return named(f"{issue.subject}/{what}/{case_id}")
 
 
 def _gathers(issue: Issue, cases: tuple[Case, ...]) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
-from uuid import uuid5
 
 from events.case import (
     CaseClassified,
@@ -33,7 +32,7 @@ from events.errors import Refused, Unknown
 from events.event import CaseEvent, Recorded
 from events.operations import LadderPublished, OwnerRule, RotaPublished, Rung, Trigger, TriggerKind
 from events.store import New
-from events.wire import NAMESPACE
+from events.wire import named
 from services.escalation.decide.escalations import ONLY_RUNG, Escalation, Status
 from services.escalation.decide.rotas import on_duty
 
@@ -258,7 +257,7 @@ def fire(ladder: Ladder, rung: Rung, trigger: str, reason: str, now: datetime, c
         on_duty=() if rota is None else on_duty(rota, now),
         resolved=clock is not None and not clock.running,
     )
-    return New(escalated, id=str(uuid5(NAMESPACE, f"{case.case_id}/{episode}/rung/{rung.rung}")))
+    return New(escalated, id=named(f"{case.case_id}/{episode}/rung/{rung.rung}"))
 
 
 def unanswered(mark: datetime, now: datetime, case: Case) -> list[New]:
@@ -269,7 +268,7 @@ def unanswered(mark: datetime, now: datetime, case: Case) -> list[New]:
                 escalation_id=open_one.escalation_id, unit_id=open_one.unit_id, rung=rung, acknowledge_by=due_at
             )
             obligation = f"{case.case_id}/{open_one.episode}/rung/{rung}/unanswered"
-            return [New(said, occurred_at=due_at, id=str(uuid5(NAMESPACE, obligation)))]
+            return [New(said, occurred_at=due_at, id=named(obligation))]
         case _:
             return []
 

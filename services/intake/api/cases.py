@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ConfigDict, Field, JsonValue, StringConstraints
@@ -15,7 +15,7 @@ from events.errors import Invalid, Unknown
 from events.event import CASES, CaseEvent, Label, Moment, Recorded, Ref
 from events.operations import Role
 from events.personal import Clear, Redacted
-from events.wire import NAMESPACE, moment, rfc3339
+from events.wire import moment, named, rfc3339
 from services.intake import reading, views
 from services.intake.api import contacts
 from services.intake.decide import arriving
@@ -107,16 +107,16 @@ _AT_ITS_ADDRESS: dict[int | str, dict[str, Any]] = {
 def message_id_of(order: OpenOrder, caller: Caller) -> str:
     """The id of what came in at a case's own address, made like a case's."""
     if order.external_id is not None or caller.idempotency_key is not None:
-        return str(uuid5(NAMESPACE, f"{case_id_of(order, caller)}/message"))
+        return named(f"{case_id_of(order, caller)}/message")
     return str(uuid4())
 
 
 def case_id_of(order: OpenOrder, caller: Caller) -> str:
     """The case's id: made of the channel's own id, else of the idempotency key, so that a repeat finds the case."""
     if order.external_id is not None:
-        return str(uuid5(NAMESPACE, f"contact {order.channel} {order.external_id}"))
+        return named(f"contact {order.channel} {order.external_id}")
     if caller.idempotency_key is not None:
-        return str(uuid5(NAMESPACE, f"{caller.scope}/{caller.idempotency_key}"))
+        return named(f"{caller.scope}/{caller.idempotency_key}")
     return str(uuid4())
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any, Literal, Self
-from uuid import uuid4, uuid5
+from uuid import uuid4
 
 from fastapi import APIRouter, Response
 from pydantic import ConfigDict, Field, JsonValue, model_validator
@@ -14,7 +14,7 @@ from events.errors import Unknown
 from events.event import Label, Moment, Ref
 from events.operations import Role
 from events.store import Changed, Decision
-from events.wire import NAMESPACE
+from events.wire import named
 from services.intake import views
 from services.intake.decide import cases as decide
 from services.intake.decide.cases import Life
@@ -141,7 +141,7 @@ def _moved(response: Response, changed: Changed) -> Moved:
 def _message_id(caller: Caller) -> str:
     if caller.idempotency_key is None:
         return str(uuid4())
-    return str(uuid5(NAMESPACE, f"{caller.scope}/{caller.idempotency_key}/message"))
+    return named(f"{caller.scope}/{caller.idempotency_key}/message")
 
 
 def add(router: APIRouter, door: Door) -> None:

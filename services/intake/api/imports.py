@@ -7,7 +7,7 @@ from functools import cache, partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Annotated, Any, Literal
-from uuid import uuid4, uuid5
+from uuid import uuid4
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import Field, StringConstraints, ValidationError
@@ -18,7 +18,7 @@ from events.event import Label, Moment, Ref
 from events.operations import Role
 from events.privacy import Keyring
 from events.store import Changed
-from events.wire import NAMESPACE
+from events.wire import named
 from services.intake.decide import cases as decide
 from services.intake.decide.cases import Life, Row
 from services.runtime import Host
@@ -104,7 +104,7 @@ class _Chunk:
 
     def __init__(self, profile: str, import_id: str, promises: tuple[str, ...], keyring: Keyring) -> None:
         self.profile, self.import_id, self.promises = profile, import_id, promises
-        self._case_id = cache(lambda case: str(uuid5(NAMESPACE, f"{profile}/{case}")))
+        self._case_id = cache(lambda case: named(f"{profile}/{case}"))
         self._pseudonym = cache(keyring.pseudonym)
 
     def read(self, number: int, line: bytes) -> _Line | RowAnswer:
@@ -125,7 +125,7 @@ class _Chunk:
             "external_id": asked.case,
             "promises": self.promises,
         }
-        event_id = str(uuid5(NAMESPACE, f"{self.profile}/{asked.case}/{asked.ordinal}"))
+        event_id = named(f"{self.profile}/{asked.case}/{asked.ordinal}")
         row = Row(CaseObserved.model_validate(facts), asked.occurred_at, event_id)
         return _Line(number, self._case_id(asked.case), row)
 

@@ -4,7 +4,7 @@ import hashlib
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Self
-from uuid import uuid4, uuid5
+from uuid import uuid4
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import ConfigDict, Field, model_validator
@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, model_validator
 from events.errors import Invalid
 from events.event import Label, Ref
 from events.operations import KeyIssued, Role
-from events.wire import NAMESPACE
+from events.wire import named
 from services.intake import views
 from services.intake.decide import keys as decide
 from services.intake.decide.keys import KEY
@@ -66,7 +66,7 @@ class Revoked(Answer):
 def _key_id(caller: Caller) -> str:
     if caller.idempotency_key is None:
         return str(uuid4())
-    return str(uuid5(NAMESPACE, f"{caller.scope}/{caller.idempotency_key}"))
+    return named(f"{caller.scope}/{caller.idempotency_key}")
 
 
 def _last_shown(text: str | None) -> str | None:
