@@ -17,9 +17,9 @@ from uuid import UUID, uuid5
 from bench.bodies import BODY, CHANNELS, JOURNEYS, MARKETS
 from events import case
 from events.case import ClockKind, Priority, UnitKind
-from events.event import CASES, Event
+from events.event import CASES, NAMESPACE, Event
 from events.personal import Sealed
-from events.wire import NAMESPACE, Record, partition_of, traceparent
+from events.wire import Record, partition_of, traceparent
 
 BEGAN = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 CASE_EVERY_S = 1.0

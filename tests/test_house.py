@@ -28,7 +28,6 @@ PURE = {"events.case", "events.operations", "events.personal", "events.event", "
 SHAPES = {
     "events.store": {"Fold", "New", "Stream"},
     "events.store.shapes": {"AHEAD", "OLDEST", "Fold", "New", "Stream"},
-    "events.wire": {"NAMESPACE"},
 }
 """What a decision is written in, though its module does more."""
 

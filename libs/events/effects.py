@@ -19,8 +19,7 @@ import asyncpg
 
 from events.consume import Handler
 from events.database import Connection
-from events.event import Event, Recorded
-from events.wire import named
+from events.event import Event, Recorded, named
 
 TABLES = """
 create table if not exists {schema}.effect (

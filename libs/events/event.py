@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
+from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
 
@@ -25,6 +27,18 @@ Amount = Annotated[str, StringConstraints(max_length=40, pattern=r"^-?[0-9]+(\.[
 
 Moment = AwareDatetime
 """A point in time with an offset; recorded and answered in UTC."""
+
+
+NAMESPACE = UUID("6b1f7f0e-3f3a-5c58-9d53-0f6c1a1e8b52")
+"""Under it every deterministic id is made (uuid5)."""
+
+
+def named(text: str) -> str:
+    """The deterministic id of this text: uuid5 under `NAMESPACE`, made without objects, since every event has one."""
+    digest = bytearray(hashlib.sha1(NAMESPACE.bytes + text.encode(), usedforsecurity=False).digest()[:16])
+    digest[6], digest[8] = digest[6] & 0x0F | 0x50, digest[8] & 0x3F | 0x80
+    h = digest.hex()
+    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
 
 
 class Event(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -20,6 +20,7 @@ from aiokafka.structs import OffsetAndMetadata
 from events.database import Connection
 from events.errors import Invalid, Unavailable
 from events.event import CASES, OPERATIONS
+from events.kafka_closing import close, within
 from events.kafka_security import KafkaSecurity
 from events.log import LANES, Lane, Mark, Progress
 from events.relay import RelayFailed
@@ -88,9 +89,9 @@ class KafkaLog:
             with suppress(asyncio.CancelledError):
                 await self._marks_task
         clients = [client for client in (self._marks, self._asking, self._producer) if client is not None]
-        closing = [_close(client, STOP_WITHIN_S) for client in clients]
+        closing = [close(client, STOP_WITHIN_S) for client in clients]
         if self._admin is not None:
-            closing.append(_within(self._admin.close(), STOP_WITHIN_S))
+            closing.append(within(self._admin.close(), STOP_WITHIN_S))
         await asyncio.gather(*closing)
         self._producer = None
 
@@ -173,7 +174,7 @@ class KafkaLog:
                 try:
                     await producer.start()
                 except BaseException:
-                    await _close(producer, STOP_WITHIN_S)
+                    await close(producer, STOP_WITHIN_S)
                     raise
                 self._producer = producer
             return self._producer
@@ -193,7 +194,7 @@ class KafkaLog:
         """A producer that failed once may stay dead (aiokafka #1017): make a new one next time."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _close(producer, self.stop_within_s)
+            await close(producer, self.stop_within_s)
 
     async def grew(self, records: int) -> None:
         """Kafka wakes its readers itself."""
@@ -332,7 +333,7 @@ class KafkaReader:
             try:
                 await consumer.start()
             except BaseException:
-                await _close(consumer, STOP_WITHIN_S)
+                await close(consumer, STOP_WITHIN_S)
                 raise
             self._consumer = consumer
             self._next = {}
@@ -365,7 +366,7 @@ class KafkaReader:
     async def close(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await _close(consumer, STOP_WITHIN_S)
+            await close(consumer, STOP_WITHIN_S)
 
 
 def _read(
@@ -383,47 +384,11 @@ def _read(
 _read_once = lru_cache(maxsize=2048)(from_kafka)
 """A process has two readers per service, which read the same bytes at about the same time."""
 
-_closing: set[asyncio.Task[None]] = set()
-
 
 def _is_led(topic: Mapping[str, Any]) -> bool:
     """Whether every partition of a described topic has a leader."""
     parts = topic["partitions"]
     return bool(topic["error_code"] == 0 and parts and all(p["error_code"] == 0 and p["leader"] >= 0 for p in parts))
-
-
-async def _close(client: AIOKafkaConsumer | AIOKafkaProducer, limit_s: float) -> None:
-    """Stop it, to the end also when the caller is cancelled meanwhile."""
-    task = asyncio.create_task(_close_parts(client, limit_s))
-    _closing.add(task)
-    task.add_done_callback(_closing.discard)
-    await asyncio.shield(task)
-
-
-async def _close_parts(client: AIOKafkaConsumer | AIOKafkaProducer, limit_s: float) -> None:
-    """A stop that was cut short, or broke off, leaves parts behind: connections, and a sender at work for ever with
-    what another relay may have sent by now."""
-    await _within(client.stop(), limit_s)
-    for name in ("_sender", "_fetcher", "client", "_client"):
-        part = getattr(client, name, None)
-        if part is not None:
-            await _within(part.close(), limit_s)
-
-
-async def _within(closing: Coroutine[Any, Any, None], limit_s: float) -> None:
-    """Close, but not for ever: aiokafka's stop can hang while a broker is away. It can also raise CancelledError, of
-    tasks of its own it cancelled; here that would end a reader or relay which nobody cancelled."""
-    task = asyncio.create_task(closing)
-    try:
-        await asyncio.wait([task], timeout=limit_s)
-    finally:
-        in_time = task.done()
-        task.cancel()
-    if not in_time:
-        await asyncio.wait([task], timeout=1)
-        log_.warning("a Kafka client did not close in time and is cut off")
-    elif not task.cancelled() and (error := task.exception()) is not None:
-        log_.warning("a Kafka client did not close well", why=f"{type(error).__name__}: {error}")
 
 
 def _moment_or_now(text: str) -> datetime:

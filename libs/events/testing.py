@@ -25,12 +25,11 @@ from typing import Any, Generic, Self, TypeVar
 
 from events.consume import Reactor
 from events.errors import CasewalkError
-from events.event import Event, Recorded
+from events.event import Event, Recorded, named
 from events.personal import Clear, Sealed, personal_fields
 from events.store import Decision, Fold, New
 from events.timers import Timers
 from events.views import View
-from events.wire import named
 
 S = TypeVar("S")
 R = TypeVar("R")

@@ -6,7 +6,6 @@ Both engines carry the same `Record`; Kafka turns it into headers and a value, P
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import re
 import secrets
@@ -21,7 +20,7 @@ from pydantic import ValidationError
 
 from events.case import CASE_EVENTS
 from events.errors import Invalid, TooLarge, Undecodable
-from events.event import Event, Recorded
+from events.event import Event, Recorded, named
 from events.operations import OPERATIONS_EVENTS
 from events.upcasts import UPCASTS
 
@@ -29,9 +28,6 @@ PARTITIONS = 12
 """Partitions of either topic, fixed for life: another number would move keys and break their order."""
 
 MAX_DATA_BYTES = 256 * 1024
-
-NAMESPACE = UUID("6b1f7f0e-3f3a-5c58-9d53-0f6c1a1e8b52")
-"""Under it every deterministic id is made (uuid5)."""
 
 _SOURCE = "urn:casewalk:"
 _SOURCE_NAME = re.compile(r"urn:casewalk:[a-z][a-z0-9_]*")
@@ -74,14 +70,6 @@ class Broken:
     def id(self) -> str:
         """What tells it from other bytes."""
         return named(self.raw)
-
-
-def named(text: str) -> str:
-    """The deterministic id of this text: uuid5 under `NAMESPACE`, made without objects, since every event has one."""
-    digest = bytearray(hashlib.sha1(NAMESPACE.bytes + text.encode(), usedforsecurity=False).digest()[:16])
-    digest[6], digest[8] = digest[6] & 0x0F | 0x50, digest[8] & 0x3F | 0x80
-    h = digest.hex()
-    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
 
 
 def split(wire_type: str) -> tuple[str, int]:

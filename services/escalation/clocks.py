@@ -21,8 +21,8 @@ from events.case import (
     ClockSpan,
     ClockWarning,
 )
+from events.event import named
 from events.operations import PromisePublished
-from events.wire import named
 from services.escalation import calendars
 from services.escalation.calendars import Timetable
 

@@ -21,10 +21,9 @@ from events.case import (
     UnitKind,
 )
 from events.errors import Refused, Unknown
-from events.event import CaseEvent
+from events.event import CaseEvent, named
 from events.operations import Presence
 from events.store import New
-from events.wire import named
 from services.router.organigram import Agent
 from services.router.table import Facts, Routed, Table
 from services.router.work import ESCALATED, RESOLVED, Status, Work

@@ -20,7 +20,7 @@ from events.consume import Consumer, Reacting, Reactor
 from events.database import Connection, Database
 from events.effects import EffectState, Noticing, Notifier, Outgoing
 from events.errors import Busy, Stale, Unavailable
-from events.event import CASES, Event, Recorded
+from events.event import CASES, Event, Recorded, named
 from events.kafka_security import KafkaSecurity
 from events.log import Log
 from events.privacy import Keyring
@@ -31,7 +31,7 @@ from events.timers import Timers
 from events.views import View, project, rows
 from events.views.project import Projector
 from events.views.replay import Replay
-from events.wire import VOCABULARY, named
+from events.wire import VOCABULARY
 from services.runtime.effects import Delivery, Patience, Sender
 from services.runtime.post import MailServer, Post
 from services.web.access import KEYS

@@ -17,7 +17,7 @@ from uuid import uuid5
 
 import pytest
 
-from events.wire import NAMESPACE
+from events.event import NAMESPACE
 from services.commands.importing import ROWS_PER_CHUNK
 from tests.commands.conftest import Up, called, environment, started
 from tests.metrics.samples import VINST

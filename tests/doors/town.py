@@ -14,7 +14,7 @@ from uuid import uuid5
 import asyncpg
 import httpx
 
-from events.wire import NAMESPACE
+from events.event import NAMESPACE
 from services.runtime import Service
 from tests.casewalk import Casewalk, casewalk
 from tests.conftest import Engine, Postgres

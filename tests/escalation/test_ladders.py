@@ -29,10 +29,9 @@ from events.case import (
     Priority,
 )
 from events.errors import Refused, Unknown
-from events.event import Event, Recorded
+from events.event import NAMESPACE, Event, Recorded
 from events.operations import Applies, LadderPublished, OwnerRule, RotaPublished, Rung, Trigger, TriggerKind
 from events.testing import CASE_ID, START, STEP, Decided, firing, given, history, reacting
-from events.wire import NAMESPACE
 from services.escalation.decide.case import FOLD
 from services.escalation.decide.escalations import Outcome, Status
 from services.escalation.decide.ladders import Facts, Ladder, Seen, escalate, facts_of, rungs_of, wrong_in

@@ -29,25 +29,13 @@ from events.case import (
     Priority,
 )
 from events.errors import Invalid, TooLarge, Undecodable
-from events.event import CaseEvent, Event, Label, Ref
+from events.event import NAMESPACE, CaseEvent, Event, Label, Ref, named
 from events.operations import OPERATIONS_EVENTS, KeyRevoked, RoutingRule, RoutingTablePublished, When
 from events.personal import Clear, Personal, Sealed
 from events.schemas import schema
 from events.schemas.__main__ import ROOT, at, brought
 from events.testing import CASE_ID, recorded
-from events.wire import (
-    NAMESPACE,
-    PARTITIONS,
-    VOCABULARY,
-    Broken,
-    Record,
-    Vocabulary,
-    from_kafka,
-    headers,
-    murmur2,
-    named,
-    partition_of,
-)
+from events.wire import PARTITIONS, VOCABULARY, Broken, Record, Vocabulary, from_kafka, headers, murmur2, partition_of
 from tests import wire as golden
 from tests.given import EXAMPLES, an
 

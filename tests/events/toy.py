@@ -23,13 +23,12 @@ from events.case import (
 )
 from events.consume import Reactor
 from events.errors import Refused
-from events.event import CASES, CaseEvent, Event, Recorded
+from events.event import CASES, NAMESPACE, CaseEvent, Event, Recorded
 from events.operations import PresenceChanged
 from events.personal import Clear
 from events.store import Fold, New
 from events.timers import Timers
 from events.views import View
-from events.wire import NAMESPACE
 from services.runtime import Host, Service
 
 

@@ -14,7 +14,7 @@ from hypothesis import given as generated
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from events.wire import NAMESPACE
+from events.event import NAMESPACE
 from services.intake.api.imports import lines
 from tests.intake.conftest import Doors, unique
 from tests.until import until

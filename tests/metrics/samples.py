@@ -16,9 +16,8 @@ from pathlib import Path
 from uuid import uuid5
 
 from events.case import CaseObserved
-from events.event import Recorded
+from events.event import NAMESPACE, Recorded
 from events.testing import recorded
-from events.wire import NAMESPACE
 from services.commands.profiles import Row, load_profile
 
 IMPORTED_AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

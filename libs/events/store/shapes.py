@@ -12,8 +12,7 @@ from uuid import uuid4
 
 from events.database import Connection
 from events.errors import Invalid
-from events.event import Event, Recorded
-from events.wire import named
+from events.event import Event, Recorded, named
 
 S = TypeVar("S")
 

@@ -11,10 +11,9 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 
 from events.errors import Invalid, Unknown
-from events.event import Label, Ref, Text
+from events.event import NAMESPACE, Label, Ref, Text
 from events.operations import Role
 from events.store import Changed, New
-from events.wire import NAMESPACE
 from services.escalation.api.configuration import ConfigId
 from services.escalation.decide import issues as decide
 from services.escalation.decide.case import FOLD

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from events.case import CaseIssueLinked, CaseIssueMessage, CaseIssueResolved, ClockKind
 from events.errors import Refused, Unknown
-from events.event import OPERATIONS, Event, OperationsEvent, Recorded
+from events.event import OPERATIONS, Event, OperationsEvent, Recorded, named
 from events.operations import (
     IssueAccepted,
     IssueCancelled,
@@ -23,7 +23,6 @@ from events.operations import (
     IssueResolved,
 )
 from events.store import Fold, New
-from events.wire import named
 from services.escalation.decide.case import Case
 
 MOST = 1000

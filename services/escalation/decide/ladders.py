@@ -29,10 +29,9 @@ from events.case import (
     Priority,
 )
 from events.errors import Refused, Unknown
-from events.event import CaseEvent, Recorded
+from events.event import CaseEvent, Recorded, named
 from events.operations import LadderPublished, OwnerRule, RotaPublished, Rung, Trigger, TriggerKind
 from events.store import New
-from events.wire import named
 from services.escalation.decide.escalations import ONLY_RUNG, Escalation, Status
 from services.escalation.decide.rotas import on_duty
 

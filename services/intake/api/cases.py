@@ -12,10 +12,10 @@ from pydantic import ConfigDict, Field, JsonValue, StringConstraints
 from events.case import Case, CaseOpened, Category, MessageReceived, Priority
 from events.database import Connection
 from events.errors import Invalid, Unknown
-from events.event import CASES, CaseEvent, Label, Moment, Recorded, Ref
+from events.event import CASES, CaseEvent, Label, Moment, Recorded, Ref, named
 from events.operations import Role
 from events.personal import Clear, Redacted
-from events.wire import moment, named, rfc3339
+from events.wire import moment, rfc3339
 from services.intake import reading, views
 from services.intake.api import contacts
 from services.intake.decide import arriving

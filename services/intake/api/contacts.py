@@ -11,10 +11,9 @@ from pydantic import ConfigDict, Field, JsonValue, model_validator
 from events.case import Category
 from events.database import Connection
 from events.errors import Unknown
-from events.event import Label, Moment, Ref
+from events.event import Label, Moment, Ref, named
 from events.operations import Role
 from events.store import Changed, Decision
-from events.wire import named
 from services.intake import views
 from services.intake.decide import cases as decide
 from services.intake.decide.cases import Life

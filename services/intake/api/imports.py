@@ -14,11 +14,10 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from events.case import CaseObserved, Category, Priority
 from events.errors import CasewalkError, TooLarge, Unavailable
-from events.event import Label, Moment, Ref
+from events.event import Label, Moment, Ref, named
 from events.operations import Role
 from events.privacy import Keyring
 from events.store import Changed
-from events.wire import named
 from services.intake.decide import cases as decide
 from services.intake.decide.cases import Life, Row
 from services.runtime import Host

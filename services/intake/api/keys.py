@@ -10,9 +10,8 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import ConfigDict, Field, model_validator
 
 from events.errors import Invalid
-from events.event import Label, Ref
+from events.event import Label, Ref, named
 from events.operations import KeyIssued, Role
-from events.wire import named
 from services.intake import views
 from services.intake.decide import keys as decide
 from services.intake.decide.keys import KEY
