@@ -20,7 +20,7 @@ from aiokafka.structs import OffsetAndMetadata
 from events.database import Connection
 from events.errors import Invalid, Unavailable
 from events.event import CASES, OPERATIONS
-from events.kafka_closing import close, within
+from events.kafka_clients import close, start, within
 from events.kafka_security import KafkaSecurity
 from events.log import LANES, Lane, Mark, Progress
 from events.relay import RelayFailed
@@ -78,9 +78,9 @@ class KafkaLog:
         await self._make_topics(admin)
         await self._check_topics(admin)
         self._marks = AIOKafkaConsumer(**self.client, auto_offset_reset="none", enable_auto_commit=False)
-        await self._marks.start()
+        await start(self._marks, STOP_WITHIN_S)
         self._asking = AIOKafkaConsumer(**self.client, enable_auto_commit=False, retry_backoff_ms=20)
-        await self._asking.start()
+        await start(self._asking, STOP_WITHIN_S)
         self._marks_task = asyncio.create_task(self._follow_marks(self._marks), name=f"{self.service} marks")
 
     async def stop(self) -> None:
@@ -171,11 +171,7 @@ class KafkaLog:
                     max_batch_size=256 * 1024,
                     max_request_size=1024 * 1024,
                 )
-                try:
-                    await producer.start()
-                except BaseException:
-                    await close(producer, STOP_WITHIN_S)
-                    raise
+                await start(producer, STOP_WITHIN_S)
                 self._producer = producer
             return self._producer
 
@@ -330,11 +326,7 @@ class KafkaReader:
                 fetch_max_wait_ms=100,
                 max_partition_fetch_bytes=1024 * 1024,
             )
-            try:
-                await consumer.start()
-            except BaseException:
-                await close(consumer, STOP_WITHIN_S)
-                raise
+            await start(consumer, STOP_WITHIN_S)
             self._consumer = consumer
             self._next = {}
         if set(wanted) != self._consumer.assignment():

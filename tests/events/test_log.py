@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.conn import AIOKafkaConnection
 from confluent_kafka import Consumer as PlainConsumer
 from confluent_kafka import TopicPartition
 
@@ -236,3 +238,30 @@ def test_what_was_fetched_is_forgotten_beyond_a_bound_and_never_given_across_a_g
     assert len(recent.of({lane: (100, 100 + RECENT)})[lane]) == RECENT
     recent.forget()
     assert recent.of({lane: (100, 101)}) == {}
+
+
+async def test_a_reader_that_is_cancelled_while_it_connects_leaves_no_connection_open(kafka: str) -> None:
+    namespace = f"t{uuid4().hex[:10]}"
+    log = KafkaLog(kafka, "intake", namespace)
+    await log.start()
+    await log.ends()
+    known = open_connections()
+    for halves_of_ms in range(80):
+        reader = log.reader("cut short")
+        fetching = asyncio.create_task(reader.fetch({LANES[0]: 0}, 1))
+        await asyncio.sleep(halves_of_ms / 2000)
+        fetching.cancel()
+        await asyncio.wait([fetching])
+        await reader.close()
+
+    async def closed() -> bool:
+        return not [connection for connection in open_connections() if connection not in known]
+
+    await until(closed)
+    await log.stop()
+    await delete_topics(kafka, namespace)
+
+
+def open_connections() -> list[AIOKafkaConnection]:
+    """Of every client in this process, also of those that nobody knows any more."""
+    return [thing for thing in gc.get_objects() if isinstance(thing, AIOKafkaConnection) and thing.connected()]

@@ -1,9 +1,9 @@
-"""How a Kafka client is closed: whatever its own stop does, within a bounded time, and to the end."""
+"""How a Kafka client is started and closed: whatever its own start and stop do, in a bounded time, and to the end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 import structlog
@@ -14,12 +14,38 @@ log_ = structlog.get_logger("kafka")
 _closing: set[asyncio.Task[None]] = set()
 
 
+async def start(client: AIOKafkaConsumer | AIOKafkaProducer, limit_s: float) -> None:
+    """Start it, or raise and leave nothing behind. Cancelled in the middle, aiokafka's start leaves a connection that
+    no client knows any more; so it goes on when the caller is cancelled, and is closed then."""
+    starting = asyncio.create_task(client.start())
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        _to_the_end(_close_when_started(starting, client, limit_s))
+        raise
+    except BaseException:
+        await close(client, limit_s)
+        raise
+
+
+async def _close_when_started(
+    starting: asyncio.Task[None], client: AIOKafkaConsumer | AIOKafkaProducer, limit_s: float
+) -> None:
+    await within(asyncio.shield(starting), limit_s)
+    starting.cancel()
+    await _close_parts(client, limit_s)
+
+
 async def close(client: AIOKafkaConsumer | AIOKafkaProducer, limit_s: float) -> None:
     """Stop it, to the end also when the caller is cancelled meanwhile."""
-    task = asyncio.create_task(_close_parts(client, limit_s))
+    await asyncio.shield(_to_the_end(_close_parts(client, limit_s)))
+
+
+def _to_the_end(closing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    task = asyncio.create_task(closing)
     _closing.add(task)
     task.add_done_callback(_closing.discard)
-    await asyncio.shield(task)
+    return task
 
 
 async def _close_parts(client: AIOKafkaConsumer | AIOKafkaProducer, limit_s: float) -> None:
@@ -32,10 +58,10 @@ async def _close_parts(client: AIOKafkaConsumer | AIOKafkaProducer, limit_s: flo
             await within(part.close(), limit_s)
 
 
-async def within(closing: Coroutine[Any, Any, None], limit_s: float) -> None:
+async def within(closing: Awaitable[None], limit_s: float) -> None:
     """Close, but not for ever: aiokafka's stop can hang while a broker is away. It can also raise CancelledError, of
     tasks of its own it cancelled; here that would end a reader or relay which nobody cancelled."""
-    task = asyncio.create_task(closing)
+    task = asyncio.ensure_future(closing)
     try:
         await asyncio.wait([task], timeout=limit_s)
     finally:
