@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
@@ -161,19 +162,28 @@ async def see(client: Client, imported: Imported, *, pause_s: float = LOOK_EVERY
 
 
 async def send(client: Client, profile: Profile, import_id: str, file: Path, rows: int) -> Imported:
-    """Send the file's rows chunk by chunk, in order. Raises NotReachable, ServerRefused."""
+    """Send the file's rows chunk by chunk, in order; the next one is made while one is on its way. Raises NotReachable,
+    ServerRefused."""
     imported, sent = Imported(import_id, rows), 0
-    left = profile.rows(lines_of(file))
+    making = partial(_next_chunk, profile.rows(lines_of(file)))
     with progress() as bar:
         task = bar.add_task(f"importing {file.name}", total=rows)
-        while chunk := list(islice(left, ROWS_PER_CHUNK)):
-            answer = await client.post_lines(
-                "/v1/imports", ndjson(chunk), profile=profile.name, import_id=import_id, promises=profile.promises
+        count, chunk = await asyncio.to_thread(making)
+        while count:
+            posted = client.post_lines(
+                "/v1/imports", chunk, profile=profile.name, import_id=import_id, promises=profile.promises
             )
+            answer, following = await asyncio.gather(posted, asyncio.to_thread(making))
             imported.add(sent, answer.body)
-            sent += len(chunk)
+            sent += count
             bar.update(task, completed=sent)
+            count, chunk = following
     return imported
+
+
+def _next_chunk(left: Iterator[Row]) -> tuple[int, str]:
+    chunk = list(islice(left, ROWS_PER_CHUNK))
+    return len(chunk), ndjson(chunk)
 
 
 def ndjson(rows: Iterable[Row]) -> str:
