@@ -312,7 +312,9 @@ class Consumer:
             self.moved.notify_all()
 
     async def _together(self, conn: Connection, batch: Batch) -> list[Outcome]:
-        return await self.handler.handle(conn, batch.ready) or [] if batch.ready else []
+        if not batch.ready:
+            return []
+        return await self.handler.handle(conn, batch.ready) or []
 
     async def _case_by_case(self, conn: Connection, batch: Batch) -> list[Outcome]:
         cases: dict[tuple[str, str], list[Recorded[Any]]] = {}

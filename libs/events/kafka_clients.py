@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 log_ = structlog.get_logger("kafka")
 
 _closing: set[asyncio.Task[None]] = set()
+"""What nobody waits for any more: a loop holds its tasks weakly, and one that is collected closes nothing."""
 
 
 async def start(client: AIOKafkaConsumer | AIOKafkaProducer, limit_s: float) -> None:

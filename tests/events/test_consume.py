@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ from events.consume import Consumer
 from events.database import Connection
 from events.errors import Invalid
 from events.event import CASES, Event, Recorded
-from events.log import LANES
+from events.log import LANES, Lane
 from events.personal import Sealed
 from events.views.project import Projector
 from events.wire import VOCABULARY, Record, partition_of, record
@@ -458,3 +458,37 @@ async def test_a_consumer_that_died_before_it_said_how_far_it_is_does_not_seem_b
     assert await is_behind(True)
     async with consuming(intake, picky(intake)):
         await until(partial(is_behind, False))
+
+
+async def test_what_passes_by_is_gathered_until_there_is_something_to_read(intake: Host) -> None:
+    """Records of a lane stay in order, and nothing is fetched beyond what is read."""
+    lane, reads = (CASES, 0), next(iter(intake.views_consumer.handler.reads))
+    like = made([queued()], str(uuid4()), "router")[0]
+    passing = [like._replace(partition=0, offset=n, type="casewalk.case.sung_about.v1") for n in range(4)]
+    batches = [[passing[1]], [], [passing[2], passing[3]._replace(type=reads)], [passing[3]]]
+    begins: list[int] = []
+
+    class Prepared:
+        async def fetch(self, positions: Mapping[Lane, int], limit: int, wait_s: float = 0.0) -> dict[Lane, Any]:
+            begins.append(positions[lane])
+            batch = batches.pop(0)
+            return {lane: batch} if batch else {}
+
+    found = await intake.views_consumer._gathered(Prepared(), {lane: [passing[0]]})  # type: ignore[arg-type]
+    assert [record.offset for record in found[lane]] == [0, 1, 2, 3]
+    assert begins == [1, 2, 2]
+    assert len(batches) == 1
+
+
+async def test_what_another_source_says_later_of_a_parked_case_waits_behind_it(intake: Host) -> None:
+    bad, good = str(uuid4()), str(uuid4())
+    (undecodable,) = made([queued()], bad, "router")
+    handler = picky(intake)
+    async with consuming(intake, handler):
+        await send(intake, [undecodable._replace(data='{"queue_id": 7}')])
+        await until(partial(parked, intake))
+        await send(intake, made([resolved()], bad) + made([resolved()], good))
+        await until(partial(has, intake, good, 1))
+        await until(partial(caught_up, intake))
+        assert [event.subject for event in handler.handled] == [good]
+        assert [(r["source"], r["error"]) for r in await parked(intake)][1:] == [("intake", "behind an earlier one")]

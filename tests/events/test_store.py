@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 
 from events.case import CaseOffered, CaseOpened, MessageReceived
-from events.database import Connection, Database
+from events.database import Connection, Database, _Connection, connect
 from events.errors import Invalid, Refused, Reused, Stale, TooLarge
 from events.event import CASES, OPERATIONS, Event
 from events.operations import Presence, PresenceChanged
@@ -306,3 +306,22 @@ async def test_what_is_remembered_of_a_stream_is_never_newer_than_its_head(datab
         changed = await here.change(case, decision=resolve, actor="key:t")
         assert changed.events == ()
         assert changed.states[0].types == (CaseOpened.TYPE, "casewalk.case.resolved.v1")
+
+
+async def test_what_postgresqls_own_types_are_made_of_is_asked_once_in_a_process(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[int]] = []
+    ask = asyncpg.Connection._introspect_types
+
+    async def counted(self: asyncpg.Connection, typeoids: Iterable[int], timeout: float) -> Any:  # noqa: ASYNC109
+        asked.append(list(typeoids))
+        return await ask(self, asked[-1], timeout)
+
+    monkeypatch.setattr(asyncpg.Connection, "_introspect_types", counted)
+    monkeypatch.setattr(_Connection, "_known", {})
+    for _ in range(3):
+        conn = await connect(database, "intake", "types")
+        assert await conn.fetchval("select $1::bigint[]", [1, 2]) == [1, 2]
+        await conn.close()
+    assert len(asked) == 1
