@@ -24,6 +24,7 @@ from services.intake.service import SERVICE as INTAKE
 from services.metrics.service import SERVICE as METRICS
 from services.router.service import SERVICE as ROUTER
 from services.runtime import Service
+from services.runtime.garbage import collect_seldom
 from services.runtime.zones import only_the_wheel
 from services.vendor.service import SERVICE as VENDOR
 
@@ -60,6 +61,7 @@ def command_line() -> typer.Typer:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command of `arguments`, or of `sys.argv`; ends with one of the exit codes above."""
     only_the_wheel()
+    collect_seldom()
     try:
         sys.exit(command_line()(arguments, obj=SERVICES, prog_name="casewalk"))
     except CommandFailed as failed:

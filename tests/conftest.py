@@ -9,10 +9,12 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import asyncpg
+import psutil
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from services.runtime.broker import Broker
+from services.runtime.garbage import collect_seldom
 from services.runtime.postgres import EmbeddedPostgres
 from services.runtime.zones import only_the_wheel
 
@@ -47,7 +49,15 @@ LONGEST = (
 )
 """Files and folders in the order in which they are begun: with two at a time, a long one begun last would end alone."""
 
+MEMORY, ROOM_BYTES = Path("/dev/shm"), 8 << 30  # noqa: S108 — only directories with names of their own are made there
+
 only_the_wheel()
+collect_seldom()
+
+if "TMPDIR" not in os.environ and MEMORY.is_dir() and psutil.disk_usage(str(MEMORY)).free > ROOM_BYTES:
+    # Databases and brokers of a test come and go in memory: to make and unlink a thousand files takes a disk longer
+    # than most tests. What is proved is that processes die, and memory outlives them.
+    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
