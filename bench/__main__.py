@@ -20,7 +20,7 @@ from bench import report
 from bench.ground import Ground, ends_in_order
 from bench.report import Row
 from bench.rows import figures, importing, latency, neighbours, opening, projecting
-from services.runtime.zones import only_the_wheel
+from services.process import collect_seldom, only_the_wheel
 
 SIZES, QUICK, SMOKE = (10_000, 100_000, 1_000_000), (2_000, 10_000, 20_000), (100, 100, 100)
 """Small, large, and largest where a row is said to stay flat."""
@@ -74,6 +74,7 @@ async def main(given: list[str]) -> int:
 
 if __name__ == "__main__":
     only_the_wheel()
+    collect_seldom()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it tells of every topic that is only being made
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     sys.exit(uvloop.run(main(sys.argv[1:])))

@@ -19,13 +19,12 @@ from bench.ground import READY_WITHIN_S, until
 from events.event import CASES
 from events.operations import Role
 from events.store import position
-from services.__main__ import SERVICES
-from services.commands.running import master_key
-from services.commands.settings import ServerEnvironment
+from services.commands.server import ServerEnvironment, master_key
+from services.every import SERVICES
 from services.intake.api.cases import Opened, OpenOrder, case_id_of
 from services.intake.api.imports import Imported, ObservedRow, RowAnswer, lines
+from services.process import collect_seldom, only_the_wheel
 from services.runtime import Host, Settings, running
-from services.runtime.zones import only_the_wheel
 from services.web import Caller, Door
 
 WHOLE, RELAY = "whole", "relay"
@@ -91,4 +90,5 @@ def _end_consumers(app: FastAPI, host: Host) -> None:
 
 if __name__ == "__main__":
     only_the_wheel()
+    collect_seldom()
     uvloop.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3:]))

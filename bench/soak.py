@@ -28,10 +28,10 @@ from bench.measure import memory_mib
 from bench.plot import Curve, draw
 from bench.report import machine
 from bench.serving import WHOLE
-from services.__main__ import SERVICES
 from services.commands.client import Client, Doors
 from services.commands.terminal import CommandFailed
-from services.runtime.zones import only_the_wheel
+from services.every import SERVICES
+from services.process import collect_seldom, only_the_wheel
 
 MEASURED, MEASURED_PER_MINUTE = 3000, 250
 """Cases by which the rate is measured: at most, and for every minute of a shorter run."""
@@ -113,7 +113,7 @@ async def _handled(conn: asyncpg.Connection) -> bool:
 async def _kept_up(serving: Serving, conn: asyncpg.Connection, per_s: float, seconds: float) -> Samples:
     samples = Samples()
     began, ends = perf_counter(), perf_counter() + seconds
-    client = Client(Doors.at(serving.url, SERVICES), ADMIN_KEY)
+    client = Client(Doors.at(serving.url), ADMIN_KEY)
     async with client, asyncio.TaskGroup() as group:
         sampling = group.create_task(_sample(serving, conn, samples, began))
         while (now := perf_counter()) < ends:
@@ -192,4 +192,5 @@ def _judge(samples: Samples, per_s: float, minutes: float, plot: Path) -> int:
 
 if __name__ == "__main__":
     only_the_wheel()
+    collect_seldom()
     sys.exit(uvloop.run(main(sys.argv[1:])))

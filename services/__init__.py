@@ -8,5 +8,6 @@
 | vendor     | hands cases to partners by contract and share plan, and takes them back                          |
 | metrics    | folds every case into facts, walks and figures                                                   |
 
-Each has the same rooms: `service.py` (read first), `decide.py`, `react.py`, `views.py`, `api.py`.
+Each has the same rooms: `service.py` (read first), `decide.py`, `react.py`, `views.py`, `api.py`;
+`names.py` is the list of them.
 """

@@ -1,4 +1,4 @@
-"""The command line `casewalk`, and the one list of services that everything is wired from.
+"""The command line `casewalk`. A command is imported when it is asked for, and with it only what it needs.
 
 To add a command: a function in `services/commands/`, and its line below.
 """
@@ -7,55 +7,58 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from importlib import import_module
+from typing import Any, Final, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from services.commands.clock import clock
-from services.commands.demo import demo
-from services.commands.figures import figures
-from services.commands.importing import import_file
-from services.commands.running import serve, up
 from services.commands.terminal import ERR, CommandFailed
-from services.commands.upkeep import rebuild, verify
-from services.commands.walk import walk
-from services.escalation.service import SERVICE as ESCALATION
-from services.intake.service import SERVICE as INTAKE
-from services.metrics.service import SERVICE as METRICS
-from services.router.service import SERVICE as ROUTER
-from services.runtime import Service
-from services.runtime.garbage import collect_seldom
-from services.runtime.zones import only_the_wheel
-from services.vendor.service import SERVICE as VENDOR
+from services.process import collect_seldom, only_the_wheel
 
-SERVICES: tuple[Service, ...] = (INTAKE, ROUTER, ESCALATION, VENDOR, METRICS)
+COMMANDS = {
+    "up": "running:up",
+    "serve": "running:serve",
+    "import": "importing:import_file",
+    "figures": "figures:figures",
+    "walk": "walk:walk",
+    "clock": "clock:clock",
+    "rebuild": "upkeep:rebuild",
+    "verify": "upkeep:verify",
+    "demo": "demo:demo",
+}
+"""Name → module in `services.commands`, and the function in it."""
 
 ENDS = """
 Exit codes: 0 done; 1 the answer is no, or different; 2 the command line or a file is wrong; 3 no server answers;
 4 the server refused, and its reason was printed.
 """
 
+MARKUP: Final = "markdown"
 
-def command_line() -> typer.Typer:
+
+class Imported(TyperGroup):
+    """Has names, and a command once it is asked for."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name; None where there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, function = COMMANDS[cmd_name].partition(":")
+        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=MARKUP)
+        alone.command(cmd_name)(getattr(import_module(f"services.commands.{module}"), function))
+        return typer.main.get_command(alone)
+
+
+def command_line() -> TyperGroup:
     """All commands."""
-    casewalk = typer.Typer(
+    return Imported(
+        commands={name: TyperCommand(name) for name in COMMANDS},
         help="Follows every customer case from first contact to an accepted resolution.",
         epilog=ENDS,
         no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        rich_markup_mode="markdown",
+        rich_markup_mode=MARKUP,
     )
-    casewalk.command()(up)
-    casewalk.command()(serve)
-    casewalk.command("import")(import_file)
-    casewalk.command()(figures)
-    casewalk.command()(walk)
-    casewalk.command()(clock)
-    casewalk.command()(rebuild)
-    casewalk.command()(verify)
-    casewalk.command()(demo)
-    return casewalk
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -63,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     only_the_wheel()
     collect_seldom()
     try:
-        sys.exit(command_line()(arguments, obj=SERVICES, prog_name="casewalk"))
+        sys.exit(command_line()(arguments, prog_name="casewalk"))
     except CommandFailed as failed:
         ERR.print(f"casewalk: {failed}", markup=False, soft_wrap=True)
         sys.exit(failed.code)

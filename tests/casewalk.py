@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from events import lanes
 from events.postgres_log import PostgresLog
-from services.__main__ import SERVICES
+from services.every import SERVICES
 from services.runtime import Host, Service, Settings, running
 from services.runtime.app import application
 from tests.conftest import POSTGRES, Engine

@@ -13,10 +13,9 @@ import psutil
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
+from services.process import collect_seldom, only_the_wheel
 from services.runtime.broker import Broker
-from services.runtime.garbage import collect_seldom
 from services.runtime.postgres import EmbeddedPostgres
-from services.runtime.zones import only_the_wheel
 
 # What the run was told: `make test` sets the first, the others use servers that run already.
 ENGINE = os.environ.get("CASEWALK_TEST_ENGINE", "all")

@@ -29,11 +29,11 @@ from rich.table import Table
 
 from events.event import CASES, OPERATIONS
 from events.wire import PARTITIONS
-from services.__main__ import SERVICES
 from services.commands.client import Client, Doors
 from services.commands.demo import play, staffed
 from services.commands.demo.day import Day, Staff
 from services.commands.demo.script import visits
+from services.every import SERVICES
 from services.runtime.broker import Broker
 from services.runtime.postgres import EmbeddedPostgres
 from tests.commands.conftest import AUTHORITIES, command, environment, free_port
@@ -137,7 +137,7 @@ class Installation:
 
     def opened(self, key: str | None = None) -> Client:
         """A client as patient as a neighbour that wants its answer."""
-        return Client(Doors.at(self.url, SERVICES), key, patience_s=REACH_S, reach_s=REACH_S)
+        return Client(Doors.at(self.url), key, patience_s=REACH_S, reach_s=REACH_S)
 
     async def command(self, *arguments: str, limit_s: float) -> tuple[int, str]:
         """A command of the command line, run to its end: exit code and output."""
@@ -223,7 +223,7 @@ class World:
 
 async def _httpx(installation: Installation, key: str, stack: AsyncExitStack) -> httpx.AsyncClient:
     client = httpx.AsyncClient(
-        transport=ByPath(Doors.at(installation.url, SERVICES)),
+        transport=ByPath(Doors.at(installation.url)),
         base_url="http://casewalk",
         headers={"Authorization": f"Bearer {key}"},
         timeout=30,
@@ -378,7 +378,7 @@ async def run(installation: Installation, report: Report) -> None:
     await report.step("the story", the_story(installation, list(installation.kills)))
     async with (
         installation.opened(installation.admin_key) as admin,
-        staffed(SERVICES, admin, installation.opened) as staff,
+        staffed(admin, installation.opened) as staff,
     ):
         for seed, (name, kill) in enumerate(installation.kills.items(), 1):
             await report.step(f"kill -9 {name}", killed_in_between(kill, admin, staff, seed))

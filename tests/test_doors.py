@@ -18,7 +18,7 @@ from jsonschema import Draft202012Validator
 from events.event import CASES as CASES_TOPIC
 from events.operations import Role
 from events.store import position
-from services.__main__ import SERVICES
+from services.every import SERVICES
 from services.limits import BODY_BYTES, IMPORT_BYTES
 from tests.casewalk import ADMIN_KEY
 from tests.conftest import Postgres

@@ -14,6 +14,7 @@ import pytest
 from events import case, operations
 from events.event import CaseEvent, Event
 from events.wire import VOCABULARY
+from services.names import NAMES, SERVICE_OF
 from services.runtime import Service
 
 ROOT = Path(__file__).parents[1]
@@ -222,6 +223,11 @@ def test_the_map_has_every_service_with_its_sentence(house: str) -> None:
     assert dict(rows)[house] == service(house).sentence
     assert len(rows) == len(HOUSES) + 1, "the map has a row for each service and its head"
     assert re.search(rf"\b{house}\b", readme)
+
+
+def test_the_one_list_has_every_service_and_its_paths() -> None:
+    assert sorted(NAMES) == HOUSES
+    assert {path: house for house in HOUSES for path in service(house).paths} == SERVICE_OF
 
 
 def test_first_path_segments_belong_to_one_service() -> None:

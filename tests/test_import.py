@@ -16,7 +16,7 @@ import asyncpg
 import httpx
 import pytest
 
-from services.__main__ import SERVICES
+from services.every import SERVICES
 from tests.commands.conftest import AUTHORITIES, command, environment, free_port
 from tests.conftest import Engine
 from tests.metrics.samples import HELPDESK, VINST, Sample, printed, repeated

@@ -25,7 +25,7 @@ from events.kafka_log import MARKS
 from events.operations import PartnerRegistered
 from events.personal import personal_fields
 from events.wire import VOCABULARY
-from services.__main__ import SERVICES
+from services.every import SERVICES
 from tests.casewalk import ADMIN_KEY, Casewalk, casewalk
 from tests.conftest import Engine
 from tests.events.receivers import MailServer, Receiver, receiving, taking_mail

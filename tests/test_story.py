@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.__main__ import SERVICES
+from services.every import SERVICES
 from tests.casewalk import Casewalk, casewalk
 from tests.conftest import Engine
 from tests.until import until

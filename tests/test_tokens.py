@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, Response
 
 from events.errors import Invalid, Unavailable
 from events.operations import Role
-from services.__main__ import SERVICES
+from services.every import SERVICES
 from services.web.access import Principal
 from services.web.tokens import FETCH_WITHIN_S, Issuer, Tokens
 from tests.casewalk import Casewalk, casewalk

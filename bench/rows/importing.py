@@ -12,10 +12,10 @@ from bench.history import PROFILE, write_history
 from bench.measure import watching
 from bench.report import Row
 from bench.serving import WHOLE
-from services.__main__ import SERVICES
 from services.commands.client import Client, Doors
 from services.commands.importing import PATIENCE_S, ROWS_PER_CHUNK, lines_of, ndjson, send_and_see
 from services.commands.profiles import load_profile
+from services.every import SERVICES
 
 AT_LEAST, FLAT = 3000, 0.2
 STEADY_FROM = 100_000
@@ -71,4 +71,4 @@ async def _validated(serving: Serving, file: Path, rows: int) -> float:
 
 
 def _client(serving: Serving) -> Client:
-    return Client(Doors.at(serving.url, SERVICES), ADMIN_KEY, patience_s=PATIENCE_S)
+    return Client(Doors.at(serving.url), ADMIN_KEY, patience_s=PATIENCE_S)

@@ -22,7 +22,7 @@ from bench.report import Row
 from bench.serving import WHOLE
 from events.case import CaseAssigned, CaseOffered
 from events.event import CASES
-from services.__main__ import SERVICES
+from services.every import SERVICES
 
 CASES_PER_S = 100
 P50_MS, P99_MS = 50, 250

@@ -12,7 +12,7 @@ from bench.ground import EMBEDDED, Engine, Ground, Serving, load, until
 from bench.measure import in_turns, watching
 from bench.report import Row
 from bench.serving import RELAY, WHOLE
-from services.__main__ import SERVICES
+from services.every import SERVICES
 
 AT_LEAST = 0.5
 ROUNDS = 5

@@ -1,1 +1,1 @@
-"""The commands of `casewalk`, one file each, and what they share: `terminal`, `client`, `settings`, `profiles`."""
+"""The commands of `casewalk`, and what they are made of: `terminal`, `client`, `settings`, `profiles`, `server`."""

@@ -13,7 +13,7 @@ from uuid import uuid4
 import httpx
 
 from services.commands.terminal import CommandFailed, ExitCode
-from services.runtime import Service
+from services.names import NAMES, SERVICE_OF
 
 PATIENCE_S = 30.0
 """How long a request waits in all for a server that says "later"."""
@@ -55,17 +55,15 @@ class BadUrl(CommandFailed):
 
 @dataclass(frozen=True)
 class Doors:
-    """Where each service is, and which paths are its own."""
+    """Where each service is."""
 
     urls: Mapping[str, str]
     """Service name → base URL without a slash at the end."""
-    services: Mapping[str, str]
-    """First segment of a path after /v1 → service name."""
 
     @classmethod
-    def at(cls, text: str, services: Sequence[Service]) -> Self:
+    def at(cls, text: str) -> Self:
         """The doors of `http://host:port` (one for all) or `intake=http://…,router=http://…`. Raises BadUrl."""
-        urls = dict.fromkeys((service.name for service in services), text)
+        urls = dict.fromkeys(NAMES, text)
         if "=" in text.split("://", 1)[0]:
             urls = dict(_named(part) for part in text.split(","))
         for name, url in urls.items():
@@ -73,15 +71,14 @@ class Doors:
                 raise BadUrl(
                     f"{url or name!r} is no URL; CASEWALK_URL is http://host:port or intake=http://…,router=http://…"
                 )
-        table = {path: service.name for service in services for path in service.paths}
-        return cls({name: url.rstrip("/") for name, url in urls.items()}, table)
+        return cls({name: url.rstrip("/") for name, url in urls.items()})
 
     def url(self, path: str) -> str:
         """The whole URL of a path such as `/v1/cases/…:resolve`, `/v1/ops/router/views` or `/docs`. Raises BadUrl."""
         segments = re.split(r"[/:?]", path)
         if segments[1] != "v1":
             return next(iter(self.urls.values())) + path  # every service has it
-        service = segments[3] if segments[2] == "ops" else self.services.get(segments[2], "")
+        service = segments[3] if segments[2] == "ops" else SERVICE_OF.get(segments[2], "")
         if service not in self.urls:
             raise BadUrl(f"no URL is given for the service {service or 'unknown'}, which {path} belongs to")
         return self.urls[service] + path

@@ -20,7 +20,6 @@ VERDICTS = {True: ("kept", "green"), False: ("not kept", "red"), None: ("", "")}
 
 
 def clock(
-    ctx: typer.Context,
     case: Annotated[str, typer.Argument(metavar="CASE", help="The case's id.")],
     url: Url = LOCAL_URL,
     key: KeyText = None,
@@ -33,7 +32,7 @@ def clock(
     """
 
     async def ask() -> Any:
-        async with connect(ctx.obj, url, key, data) as client:
+        async with connect(url, key, data) as client:
             return (await client.get("/v1/clocks", case=case)).body
 
     answer = asyncio.run(ask())

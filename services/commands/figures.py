@@ -30,7 +30,6 @@ Figures = dict[str, dict[str, Any]]
 
 
 def figures(
-    ctx: typer.Context,
     where: Annotated[
         list[str] | None,
         typer.Option(metavar="DIMENSION=VALUE", help="Only these cases, such as market=de or import=<id>; repeatable."),
@@ -59,7 +58,7 @@ def figures(
         raise CommandFailed("say either --by or --cases", ExitCode.USAGE)
 
     async def ask() -> Any:
-        async with connect(ctx.obj, url, key, data) as client:
+        async with connect(url, key, data) as client:
             if cases is not None:
                 return [
                     one

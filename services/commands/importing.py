@@ -63,7 +63,6 @@ class Imported:
 
 
 def import_file(
-    ctx: typer.Context,
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A CSV file, plain or gzipped, in UTF-8.")],
     profile: Annotated[str, typer.Option(help="A shipped profile (vinst, helpdesk-it) or your own YAML file.")],
     url: Url = LOCAL_URL,
@@ -83,7 +82,7 @@ def import_file(
         import_id, rows = check(file, plan)
     except ProfileError as error:
         raise CommandFailed(str(error), ExitCode.USAGE) from error
-    client = connect(ctx.obj, url, key, data, patience_s=PATIENCE_S, reach_s=REACH_S)
+    client = connect(url, key, data, patience_s=PATIENCE_S, reach_s=REACH_S)
     imported = asyncio.run(send_and_see(client, plan, import_id, file, rows))
     if as_json:
         print_json(vars(imported))

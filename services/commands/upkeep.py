@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -12,13 +11,12 @@ from rich.progress import Progress, TaskID
 from services.commands.client import Client, ServerRefused
 from services.commands.settings import DATA_DIR, LOCAL_URL, DataDir, Json, KeyText, Url, connect
 from services.commands.terminal import OUT, CommandFailed, ExitCode, print_json, records_read
-from services.runtime import Service
+from services.names import NAMES
 
 Results = list[dict[str, Any]]
 
 
 def rebuild(
-    ctx: typer.Context,
     view: Annotated[
         str, typer.Argument(metavar="VIEW|all", help="A view's name, in whichever service has it, or `all`.")
     ],
@@ -31,7 +29,7 @@ def rebuild(
 
     Readers see the old rows until one transaction switches to the new ones; cases may keep coming.
     """
-    results = asyncio.run(_rebuild(connect(ctx.obj, url, key, data), ctx.obj, view))
+    results = asyncio.run(_rebuild(connect(url, key, data), view))
     if as_json:
         print_json(results)
     else:
@@ -40,7 +38,6 @@ def rebuild(
 
 
 def verify(
-    ctx: typer.Context,
     url: Url = LOCAL_URL,
     key: KeyText = None,
     data: DataDir = DATA_DIR,
@@ -51,7 +48,7 @@ def verify(
     Works on the running system: each view is compared at one moment. Exits 0 when all are equal, 1 when one differs.
     Parked cases are left out and listed.
     """
-    results = asyncio.run(_verify(connect(ctx.obj, url, key, data), ctx.obj))
+    results = asyncio.run(_verify(connect(url, key, data)))
     equal = all(result["equal"] for result in results)
     if as_json:
         print_json({"equal": equal, "views": results})
@@ -62,28 +59,28 @@ def verify(
         raise typer.Exit(ExitCode.NO)
 
 
-async def _rebuild(client: Client, services: Sequence[Service], view: str) -> Results:
+async def _rebuild(client: Client, view: str) -> Results:
     results: Results = []
     with records_read() as bar:
         async with client:
-            for service in services:
-                names = [item["name"] for item in (await client.get(f"/v1/ops/{service.name}/views")).body["items"]]
+            for service in NAMES:
+                names = [item["name"] for item in (await client.get(f"/v1/ops/{service}/views")).body["items"]]
                 if view == "all" or view in names:
-                    task = bar.add_task(f"rebuilding {service.name}", total=None)
-                    path = f"/v1/ops/{service.name}/views/{view}:rebuild"
-                    results += await _worked(client, "POST", path, service.name, bar, task)
+                    task = bar.add_task(f"rebuilding {service}", total=None)
+                    path = f"/v1/ops/{service}/views/{view}:rebuild"
+                    results += await _worked(client, "POST", path, service, bar, task)
     if not results:
         raise CommandFailed(f"no service has a view named {view}", ExitCode.USAGE)
     return results
 
 
-async def _verify(client: Client, services: Sequence[Service]) -> Results:
+async def _verify(client: Client) -> Results:
     results: Results = []
     with records_read() as bar:
         async with client:
-            for service in services:
-                task = bar.add_task(f"verifying {service.name}", total=None)
-                results += await _worked(client, "GET", f"/v1/ops/{service.name}/verify", service.name, bar, task)
+            for service in NAMES:
+                task = bar.add_task(f"verifying {service}", total=None)
+                results += await _worked(client, "GET", f"/v1/ops/{service}/verify", service, bar, task)
     return results
 
 

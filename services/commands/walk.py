@@ -29,7 +29,6 @@ UNITS_S = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
 def walk(
-    ctx: typer.Context,
     case: Annotated[str, typer.Argument(metavar="CASE", help="The case's id.")],
     url: Url = LOCAL_URL,
     key: KeyText = None,
@@ -43,7 +42,7 @@ def walk(
     """
 
     async def ask() -> Any:
-        async with connect(ctx.obj, url, key, data) as client:
+        async with connect(url, key, data) as client:
             return (await client.get(f"/v1/walks/{case}")).body
 
     answer = asyncio.run(ask())

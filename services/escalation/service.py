@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from events.case import ClockKind, Priority
 from events.database import Connection
 from events.operations import CalendarPublished, LadderPublished, PromisePublished, PromiseTarget
-from services.escalation import api, react, restating, views
+from services.escalation import PATHS, api, react, restating, views
 from services.escalation.decide.configuration import CALENDAR, LADDER, PROMISE
 from services.escalation.react.notices import deliver
 from services.escalation.views import clocks
@@ -55,7 +55,7 @@ async def warnings(conn: Connection) -> Sequence[str]:
 SERVICE = Service(
     name="escalation",
     sentence="promises times, runs the clocks, and gives a breached case to a unit that owns it",
-    paths=("calendars", "promises", "ladders", "rotas", "notices", "clocks", "escalations", "issues"),
+    paths=PATHS,
     doors=api.doors,
     views=views.PROJECTED,
     inline=views.INLINE,

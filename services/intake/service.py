@@ -5,14 +5,14 @@ who works on it, and when a partner or an escalation unit brought it to an end.
 """
 
 from events.operations import CustomerErased
-from services.intake import api, keys, react, views
+from services.intake import PATHS, api, keys, react, views
 from services.intake.decide import customers
 from services.runtime import Service
 
 SERVICE = Service(
     name="intake",
     sentence="takes in what customers bring, keeps each case's life cycle, and holds what is personal about them",
-    paths=("cases", "imports", "customers", "keys", "events"),
+    paths=PATHS,
     doors=api.doors,
     views=views.VIEWS,
     reactors=(react.REACTOR,),

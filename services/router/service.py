@@ -3,6 +3,7 @@ duties, views, api."""
 
 from events.case import UnitKind
 from events.operations import QueuePublished, RoutingRule, RoutingTablePublished, UnitPublished
+from services.router import PATHS
 from services.router.api import doors
 from services.router.decide import BUILT_IN_QUEUE
 from services.router.duties import match
@@ -16,7 +17,7 @@ _DEFAULT = RoutingRule(rule="default", queue_id=BUILT_IN_QUEUE)
 SERVICE = Service(
     name="router",
     sentence="knows the units and agents, decides where a case goes, and offers it to one agent at a time",
-    paths=("units", "agents", "queues", "routing-tables", "work"),
+    paths=PATHS,
     doors=doors,
     inline=(WORK, AGENTS, UNITS, QUEUES, ROUTING_TABLES),
     reactors=(REACTOR,),

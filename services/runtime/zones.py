@@ -1,8 +1,7 @@
-"""Time zone data: that of the `tzdata` wheel and no other, so that every machine reckons the same times."""
+"""Which time zone data is reckoned with: that of the `tzdata` wheel, so that every machine reckons the same times."""
 
 from __future__ import annotations
 
-import zoneinfo
 from functools import cache
 from pathlib import Path
 
@@ -10,12 +9,6 @@ import tzdata
 
 SYSTEM = Path("/usr/share/zoneinfo/tzdata.zi")
 """Where a system says which version it has; its first line is `# version 2026f`."""
-
-
-def only_the_wheel() -> None:
-    """Take zones from the wheel from now on, whatever the system or `PYTHONTZPATH` has."""
-    zoneinfo.reset_tzpath(())
-    zoneinfo.ZoneInfo.clear_cache()
 
 
 @cache

@@ -6,18 +6,12 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from fastapi import APIRouter
 
 from services.commands.client import BadUrl, Client, Doors, NotReachable, ServerRefused
 from services.commands.terminal import ExitCode
-from services.runtime import Service
 
-SERVICES = (
-    Service("intake", "takes in", ("cases", "keys"), lambda host: APIRouter()),
-    Service("router", "routes", ("work",), lambda host: APIRouter()),
-)
-ONE = Doors.at("http://casewalk.test/", SERVICES)
-APART = Doors.at("intake=http://intake.test,router=http://router.test", SERVICES)
+ONE = Doors.at("http://casewalk.test/")
+APART = Doors.at("intake=http://intake.test,router=http://router.test")
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -68,13 +62,13 @@ def test_the_first_segment_of_a_path_finds_its_service(path: str, url: str) -> N
 
 def test_a_path_of_a_service_without_a_url_is_said_to_be_one() -> None:
     with pytest.raises(BadUrl, match="no URL is given for the service router"):
-        Doors.at("intake=http://intake.test", SERVICES).url("/v1/work")
+        Doors.at("intake=http://intake.test").url("/v1/work")
 
 
 @pytest.mark.parametrize("text", ["", "localhost:8080", "intake=", "intake=http://a,router", "ftp://x"])
 def test_what_is_no_url_is_a_usage_error(text: str) -> None:
     with pytest.raises(BadUrl) as raised:
-        Doors.at(text, SERVICES)
+        Doors.at(text)
     assert raised.value.code is ExitCode.USAGE
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from services.__main__ import SERVICES
 from services.commands.client import Client
 from services.commands.demo import play, staffed
 from services.commands.demo.day import Day
@@ -59,9 +58,9 @@ def test_what_is_published_names_only_what_was_published_before() -> None:
 
 async def test_a_short_day_is_played_to_its_end_and_measured(up: Up) -> None:
     short = visits(SEED, 40)
-    opened = partial(connect, SERVICES, up.url, data=up.directory)
+    opened = partial(connect, up.url, data=up.directory)
     ended: list[None] = []
-    async with opened(key=up.key) as admin, staffed(SERVICES, admin, opened) as staff:
+    async with opened(key=up.key) as admin, staffed(admin, opened) as staff:
         day = Day(staff, SEED, ended=lambda: ended.append(None))
         await play(admin, day, short)
         figures = (await admin.get("/v1/figures")).body

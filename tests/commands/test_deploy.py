@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from services.__main__ import SERVICES
+from services.every import SERVICES
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 

@@ -8,9 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 from rich.console import Console
-from typer.testing import CliRunner
 
-from services.__main__ import SERVICES, command_line
 from services.commands.clock import explanation
 from services.commands.figures import shown
 from services.commands.walk import duration
@@ -140,10 +138,10 @@ def test_a_clock_is_told_in_words_a_team_lead_can_check(changes: dict[str, Any],
 
 
 @pytest.mark.parametrize("name", ["up", "serve", "import", "figures", "walk", "clock", "rebuild", "verify", "demo"])
-def test_every_command_explains_itself(name: str) -> None:
-    shown = CliRunner().invoke(command_line(), [name, "--help"], obj=SERVICES, prog_name="casewalk")
-    assert shown.exit_code == 0
-    assert f"Usage: casewalk {name}" in shown.output
+async def test_every_command_explains_itself(name: str) -> None:
+    shown = await called(name, "--help")
+    assert shown.code == 0
+    assert f"Usage: casewalk {name}" in shown.out
 
 
 @pytest.fixture

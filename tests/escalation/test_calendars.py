@@ -31,7 +31,7 @@ from services.escalation.calendars import (
     segments,
 )
 from services.escalation.decide import reckoning
-from services.runtime import zones
+from services.process import only_the_wheel
 from tests.escalation.naive import Minutes
 from tests.escalation.test_calendars_oracles import timetable
 
@@ -195,7 +195,7 @@ def test_times_follow_the_rules_of_the_zone_data_at_hand(tmp_path: Path) -> None
         zoneinfo.ZoneInfo.clear_cache()
         assert due(office("America/Vancouver"), start, 2 * HOUR) == at("2026-11-20T17:00-08:00")
     finally:
-        zones.only_the_wheel()
+        only_the_wheel()
     assert due(office("America/Vancouver"), start, 2 * HOUR) == at("2026-11-20T18:00-07:00")
 
 

@@ -32,7 +32,7 @@ from events.case import (
 )
 from services.escalation.calendars import Calendar, Timetable, Window, Windows
 from services.escalation.clocks import ALWAYS, Promise
-from services.runtime import zones
+from services.process import only_the_wheel
 from tests.casewalk import Casewalk
 from tests.escalation.hearing import HOUR, SECOND, Hearing, every, local, opened, promise
 from tests.escalation.test_doors import clocks
@@ -190,7 +190,7 @@ def test_zone_rule_change_between_start_and_due(tmp_path: Path) -> None:
         zoneinfo.ZoneInfo.clear_cache()
         older = calendar("09:00-18:00", tz="America/Vancouver")
     finally:
-        zones.only_the_wheel()
+        only_the_wheel()
     newer = calendar("09:00-18:00", tz="America/Vancouver")
     case = Hearing([agreed(4)], timetables={"office@1": older}, tzdata="2025b")
     case.hear(an(CaseOpened, priority=Priority.HIGH, tier=None), start)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx
 
-from services.__main__ import SERVICES as ALL
 from services.commands.client import Doors
+from services.names import NAMES
 from tests.casewalk import ADMIN_KEY
 from tests.conftest import Engine
 from tests.distributed import Serving
@@ -42,8 +42,7 @@ class InTurn(httpx.AsyncHTTPTransport):
         super().__init__(limits=httpx.Limits(max_keepalive_connections=0))
         self._serving, self._turn = serving, 0
         self._away: list[Serving] = []
-        names = {service.name: service.name for service in ALL}
-        self._doors = Doors(names, Doors.at("http://casewalk", ALL).services)
+        self._doors = Doors({name: name for name in NAMES})
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         service = self._doors.url(request.url.raw_path.decode()).partition("/")[0]
@@ -89,7 +88,7 @@ class Processes(Load):
         super().__init__(engine, seed=1, url="http://casewalk", transport=self.proxy)
         self.think_s = CALM_S
         self.directory = directory
-        self.services = [s.name for s in ALL if any(s.name in services.split() for services in processes)]
+        self.services = [name for name in NAMES if any(name in services.split() for services in processes)]
         self.variables = {
             "CASEWALK_DATABASE_URL": database_url or engine.dsn,
             "CASEWALK_NAMESPACE": engine.namespace,

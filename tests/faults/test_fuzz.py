@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from events.operations import Role
-from services.__main__ import SERVICES
+from services.every import SERVICES
 from tests.conftest import Postgres
 from tests.doors import fuzz
 from tests.doors.town import Town, played

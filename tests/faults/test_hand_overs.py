@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from events.lanes import LEASE_S
-from services.__main__ import SERVICES as ALL
+from services.names import NAMES
 from tests.conftest import Engine
 from tests.distributed import Serving
 from tests.faults.load import POLL_S
@@ -21,7 +21,7 @@ from tests.until import until
 CASES = 10
 """That are opened after each change."""
 
-ALL_SERVICES = " ".join(service.name for service in ALL)
+ALL_SERVICES = " ".join(NAMES)
 
 
 @pytest.mark.timeout(900)

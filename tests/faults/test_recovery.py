@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.__main__ import SERVICES
+from services.every import SERVICES
 from tests import test_story
 from tests.backups import lose
 from tests.casewalk import casewalk

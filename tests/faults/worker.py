@@ -32,8 +32,9 @@ from events import failpoint  # noqa: E402
 from events.case import CaseOpened  # noqa: E402
 from events.event import Recorded  # noqa: E402
 from events.views import View  # noqa: E402
-from services.__main__ import SERVICES  # noqa: E402
+from services.every import SERVICES  # noqa: E402
 from services.metrics.service import SERVICE as METRICS  # noqa: E402
+from services.process import collect_seldom  # noqa: E402
 from services.runtime import Settings, serve  # noqa: E402
 
 POISON = "xx"
@@ -110,6 +111,7 @@ def say(text: str) -> None:
 
 def main() -> None:
     """Fork a worker per order; one at a time."""
+    collect_seldom()
     gc.freeze()
     say("warm")
     while line := read_line():

@@ -26,7 +26,7 @@ from services.commands.figures import table
 from services.commands.settings import DATA_DIR, KeyText, connect
 from services.commands.terminal import OUT, CommandFailed, ExitCode, progress, stopping
 from services.commands.walk import timeline
-from services.runtime import Service
+from services.names import NAMES
 
 SEED = 7
 
@@ -39,7 +39,6 @@ Opener = Callable[..., Client]
 
 
 def demo(
-    ctx: typer.Context,
     once: Annotated[bool, typer.Option("--once", help="End after the day, instead of staying up.")] = False,
     kafka: Annotated[bool, typer.Option("--kafka", help="Run on a real Kafka broker, started for it.")] = False,
     port: Annotated[int, typer.Option(envvar="CASEWALK_PORT", min=1, max=65_535, help="The port to run on.")] = 8080,
@@ -66,8 +65,8 @@ def demo(
             bootstrap = stack.enter_context(server.broker(directory / "kafka")) if kafka else None
             started = stack.enter_context(server.Server.running(directory, port, bootstrap))
             url, key = started.url, started.admin_key
-        opened = partial(connect, ctx.obj, url, data=data or DATA_DIR, patience_s=PATIENCE_S)
-        asyncio.run(_play_and_show(ctx.obj, opened, key, count))
+        opened = partial(connect, url, data=data or DATA_DIR, patience_s=PATIENCE_S)
+        asyncio.run(_play_and_show(opened, key, count))
         OUT.print(f"API {url}/docs · schemas {url}/asyncapi.json · health {url}/health/ready", soft_wrap=True)
         if not once:
             OUT.print("Ctrl-C stops it.")
@@ -75,8 +74,8 @@ def demo(
                 signal.pause()
 
 
-async def _play_and_show(services: Sequence[Service], opened: Opener, key: str | None, count: int) -> None:
-    async with opened(key=key) as admin, staffed(services, admin, opened) as staff:
+async def _play_and_show(opened: Opener, key: str | None, count: int) -> None:
+    async with opened(key=key) as admin, staffed(admin, opened) as staff:
         today = visits(SEED, count)
         with progress() as bar:
             task = bar.add_task("a busy day", total=len(today))
@@ -125,7 +124,7 @@ async def play(admin: Client, day: Day, today: Sequence[Visit]) -> None:
 
 
 @asynccontextmanager
-async def staffed(services: Sequence[Service], admin: Client, opened: Opener) -> AsyncIterator[Staff]:
+async def staffed(admin: Client, opened: Opener) -> AsyncIterator[Staff]:
     """Publish the town, make everybody's key, open a client for each, and let the agents come in."""
     for path, body in town.published():
         await admin.put(path, body)
@@ -143,8 +142,8 @@ async def staffed(services: Sequence[Service], admin: Client, opened: Opener) ->
             {agent.id: await client("agent", agent.id, holder=agent.id) for agent in town.AGENTS},
             {partner: await client("partner", partner, holder=partner) for partner in town.PARTNERS},
         )
-        for service in services:
-            await _seen(admin, service.name, made)
+        for service in NAMES:
+            await _seen(admin, service, made)
         for agent_id, agent in staff.agents.items():
             await agent.post(f"/v1/agents/{agent_id}:presence", {"presence": "available"})
         yield staff

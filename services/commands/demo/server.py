@@ -15,7 +15,6 @@ from typing import Self
 import httpx
 
 from services.commands.terminal import CommandFailed, ExitCode
-from services.runtime.broker import Broker, BrokerUnavailable
 
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 30.0
@@ -81,6 +80,8 @@ class Server:
 @contextmanager
 def broker(directory: Path) -> Iterator[str]:
     """Bootstrap servers of a Kafka that runs until the end. Raises CommandFailed, saying how to get what is missing."""
+    from services.runtime.broker import Broker, BrokerUnavailable  # with all of the wiring, which the others can spare
+
     try:
         with Broker.start(directory) as running:
             yield running.bootstrap
