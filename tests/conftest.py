@@ -1,9 +1,10 @@
 """The engines every test may ask for: a fresh database, a broker, or both engines in turn."""
 
+import asyncio
 import os
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -11,6 +12,7 @@ from urllib.parse import quote, urlsplit
 import asyncpg
 import psutil
 import pytest
+import uvloop
 from aiokafka.admin import AIOKafkaAdminClient
 
 from services.process import collect_seldom, only_the_wheel
@@ -64,6 +66,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     faults = parser.getgroup("casewalk")
     faults.addoption("--faults", action="store_true", help="run everything in tests/faults, and at full length")
     faults.addoption("--report", type=Path, metavar="FILE", help="keep the tables of tests/faults in this file too")
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on the loop that servers run on."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -41,17 +41,18 @@ class Database:
     @classmethod
     async def open(cls, dsn: str, service: str, tables: str) -> Database:
         """Connect and make sure that the service's schemas and durable tables exist."""
-        conn = await connect(dsn, service, "setup")
+        writers = await pool(dsn, service, "write", 6)
         try:
-            async with conn.transaction():
+            async with writers.acquire() as conn, conn.transaction():
                 await conn.execute("select pg_advisory_xact_lock($1)", SETUP_LOCK)
                 await conn.execute(
                     f"create schema if not exists {service}; create schema if not exists {service}_privacy"
                 )
                 await conn.execute(tables)
-        finally:
-            await conn.close()
-        return cls(dsn, service, await pool(dsn, service, "write", 6), await pool(dsn, service, "read", 4))
+            return cls(dsn, service, writers, await pool(dsn, service, "read", 4))
+        except BaseException:
+            await close(writers)
+            raise
 
     async def close(self) -> None:
         """Close both pools; what is not given back within 5 s is cut."""

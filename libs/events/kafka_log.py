@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -37,8 +36,9 @@ COPIES, IN_SYNC = 3, 2
 
 _LOSES = "a broker that loses its disk takes acknowledged events with it"
 
-SMALL_BYTES = 4096
-"""Values up to this size are remembered as what they were read as, for the other readers of the process."""
+RECENT, SMALL_BYTES = 2048, 4096
+"""How many records are remembered as what they were read as, for the other readers of the process, and up to which
+size."""
 
 SEND_WITHIN_S = 20.0
 STOP_WITHIN_S = 5.0
@@ -369,12 +369,21 @@ def _read(
     pairs: tuple[tuple[str, bytes], ...],
     value: bytes | None,
 ) -> Record | Broken:
-    read = _read_once if len(value or b"") <= SMALL_BYTES else from_kafka
-    return read(topic, partition, offset, key, pairs, value)
+    """A process has two readers per service, which read the same bytes at about the same time: they share what was made
+    of them, where small. Compared, since another log may have other bytes at the place; a hash would take longer."""
+    place, raw = (topic, partition, offset), (key, pairs, value)
+    known = _recent.get(place)
+    if known is not None and known[0] == raw:
+        return known[1]
+    read = from_kafka(topic, partition, offset, key, pairs, value)
+    if len(value or b"") <= SMALL_BYTES:
+        _recent[place] = (raw, read)
+        if len(_recent) > RECENT:
+            del _recent[next(iter(_recent))]
+    return read
 
 
-_read_once = lru_cache(maxsize=2048)(from_kafka)
-"""A process has two readers per service, which read the same bytes at about the same time."""
+_recent: dict[tuple[str, int, int], tuple[tuple[Any, ...], Record | Broken]] = {}
 
 
 def _is_led(topic: Mapping[str, Any]) -> bool:

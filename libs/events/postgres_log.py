@@ -11,7 +11,7 @@ from itertools import islice
 import asyncpg
 import structlog
 
-from events.database import Connection, close, connect, pool
+from events.database import Connection, close, pool
 from events.log import LANES, Lane, Mark, Progress
 from events.wire import ENVELOPE, Broken, Record, envelope, stored
 
@@ -80,17 +80,17 @@ class PostgresLog:
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        conn = await connect(self._dsn, "log", "setup")
+        self._pool = await pool(self._dsn, "log", "read", 4)
         try:
-            async with conn.transaction():
+            async with self._pool.acquire() as conn, conn.transaction():
                 await conn.execute("select pg_advisory_xact_lock(1129270615)")
                 await conn.execute(TABLES)
                 await conn.executemany(
                     "insert into log.head (topic, partition) values ($1, $2) on conflict do nothing", LANES
                 )
-        finally:
-            await conn.close()
-        self._pool = await pool(self._dsn, "log", "read", 4)
+        except BaseException:
+            await close(self._pool)
+            raise
         self._watching = asyncio.create_task(self._watch(), name="log watch")
 
     async def stop(self) -> None:

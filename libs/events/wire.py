@@ -32,6 +32,7 @@ MAX_DATA_BYTES = 256 * 1024
 _SOURCE = "urn:casewalk:"
 _SOURCE_NAME = re.compile(r"urn:casewalk:[a-z][a-z0-9_]*")
 _TYPE = re.compile(r"^(?P<family>casewalk\.[a-z0-9_.]+)\.v(?P<version>[1-9][0-9]*)$")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Record(NamedTuple):
@@ -289,7 +290,7 @@ def _read(topic: str, partition: int, offset: int, named: Mapping[str, str], dat
         raise ValueError(f"source {source!r} is not ours")
     if not 1 <= sequence < 2**63:
         raise ValueError("a sequence starts at 1 and has 63 bits")
-    event_id = str(UUID(named["ce_id"]))
+    event_id = _uuid(named["ce_id"])
     correlation, causation = named.get("ce_correlationid"), named.get("ce_causationid")
     return Record(
         topic,
@@ -303,11 +304,15 @@ def _read(topic: str, partition: int, offset: int, named: Mapping[str, str], dat
         occurred_at,
         moment(named["ce_recordedtime"]) if "ce_recordedtime" in named else occurred_at,
         named.get("ce_actor", "unknown"),
-        str(UUID(correlation)) if correlation else event_id,
-        str(UUID(causation)) if causation else None,
+        _uuid(correlation) if correlation else event_id,
+        _uuid(causation) if causation else None,
         named.get("ce_traceparent", ""),
         data,
     )
+
+
+def _uuid(text: str) -> str:
+    return text if _UUID.fullmatch(text) else str(UUID(text))
 
 
 def _attributes(pairs: Iterable[tuple[str, bytes]], value: bytes) -> tuple[dict[str, str], str]:
@@ -321,10 +326,10 @@ def _attributes(pairs: Iterable[tuple[str, bytes]], value: bytes) -> tuple[dict[
             raise ValueError("data in base64 is no event of ours")
         data = json.dumps(event.pop("data", {}), ensure_ascii=False)
         named = {"ce_" + name: str(text) for name, text in event.items() if text is not None}
-    for text in (*named.values(), data):
-        text.encode()
-        if "\x00" in text:
-            raise ValueError("a text holds a NUL")
+    whole = "".join((*named.values(), data))
+    whole.encode()
+    if "\x00" in whole:
+        raise ValueError("a text holds a NUL")
     return named, data
 
 

@@ -206,7 +206,8 @@ class EmbeddedPostgres:
         with log.open("wb") as output:
             done = self._start_program(
                 "initdb", f"--pgdata={cluster}", "--username=postgres", f"--pwfile={password}",
-                "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions", output=output,
+                "--auth=scram-sha-256", "--set=scram_iterations=1", "--encoding=UTF8", "--locale=C",
+                "--no-instructions", output=output,
             )  # fmt: skip
             if done.wait() != 0:
                 raise PostgresFailed(f"PostgreSQL could not be initialised in {cluster}:\n{_tail(log)}")
