@@ -54,7 +54,7 @@ BREAKS: tuple[Callable[[Town], Awaitable[None]], ...] = (
     Town.the_clock_goes_back_an_hour,
     Town.kafka_is_killed,
     Town.one_of_two_is_killed,
-    Town.the_clock_goes_back_an_hour,
+    Town.one_of_two_dies_and_the_clock_goes_back_an_hour,
     Town.the_other_sleeps_through_its_leases,
     Town.the_clock_goes_ahead_an_hour,
 )

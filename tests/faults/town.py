@@ -136,6 +136,12 @@ class Town:
     async def the_clock_goes_back_an_hour(self) -> None:
         await self._later(-1)
 
+    async def one_of_two_dies_and_the_clock_goes_back_an_hour(self) -> None:
+        """Its leases end an hour later than any that is taken from then on."""
+        self._signal(TWO[1], signal.SIGKILL)
+        await self._later(-1)
+        await self.serving[TWO[1]].kill()
+
     async def the_clock_goes_ahead_an_hour(self) -> None:
         await self._later(1)
 
