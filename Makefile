@@ -49,6 +49,7 @@ soak: .venv-bench/.done ## Runs at half the measured rate for 30 minutes and loo
 	@.venv-bench/bin/python -m bench.soak $(ARGS)
 
 faults: setup $(if $(filter embedded,$(ENGINE)),,kafka) ## Kills, cuts and confuses everything under load, and counts what is lost (REPORT=docs/faults.md keeps the tables).
+	@deploy/setup.sh faketime
 	@CASEWALK_TEST_ENGINE=$(ENGINE) $(BIN)/python -m pytest tests/faults --faults $(if $(REPORT),--report $(REPORT)) $(ARGS)
 
 lock: setup ## Pins the newest allowed versions of all dependencies again.

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes sure that the system brings what Casewalk cannot install itself: `setup.sh python`, `java`, `kafka`, `curl` or `nginx`.
+# Makes sure that the system brings what Casewalk cannot install itself: `python`, `java`, `kafka`, `curl`,
+# `nginx` or `faketime` is the one argument.
 set -euo pipefail
 
 # Installs Debian packages when it may, else says in one sentence what is missing.
@@ -55,8 +56,12 @@ nginx) # the proxy's configuration is run as it stands; RUNLEVEL keeps Debian fr
     command -v nginx >/dev/null || RUNLEVEL=1 install_or_say \
         "The test of the proxy's configuration needs nginx; on Debian: apt-get install nginx" nginx
     ;;
+faketime) # the tests that move the database's clock
+    compgen -G "/usr/lib/*/faketime/libfaketime.so.1" >/dev/null || install_or_say \
+        "The tests that move clocks need libfaketime; on Debian: apt-get install libfaketime" libfaketime
+    ;;
 *)
-    echo "usage: deploy/setup.sh python|java|kafka|curl|nginx" >&2
+    echo "usage: deploy/setup.sh python|java|kafka|curl|nginx|faketime" >&2
     exit 2
     ;;
 esac

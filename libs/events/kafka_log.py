@@ -176,12 +176,14 @@ class KafkaLog:
             return self._producer
 
     async def _send(self, producer: AIOKafkaProducer, record: Record) -> asyncio.Future[Any]:
+        """Kafka's own timestamp is never ahead of us: a broker refuses what is an hour ahead of it, and everything that
+        waits behind it. When it was recorded, the header says."""
         acknowledged: asyncio.Future[Any] = await producer.send(
             self.namespace + record.topic,
             record.data.encode(),
             record.subject.encode(),
             record.partition,
-            int(record.recorded_at.timestamp() * 1000),
+            int(min(record.recorded_at, datetime.now(UTC)).timestamp() * 1000),
             headers(record),
         )
         return acknowledged

@@ -9,10 +9,11 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import IO, Final, Self
 from urllib.parse import quote
 
@@ -77,19 +78,21 @@ class EmbeddedPostgres:
     log), `socket`, and `start.log` (what the server said before its own log was open).
     """
 
-    def __init__(self, directory: Path, lock: IO[str]) -> None:
+    def __init__(self, directory: Path, lock: IO[str], variables: Mapping[str, str]) -> None:
         self._directory = directory
         self._cluster = directory / "cluster"
         self._socket_directory = directory / "socket"
         self._lock = lock
+        self._environment = {**_ENVIRONMENT, **variables}
         self._binaries = binaries()
         self._account = _account(self._cluster) if os.geteuid() == 0 else None
         self._password = ""
         self._server: subprocess.Popen[bytes] | None = None
 
     @classmethod
-    def start(cls, directory: Path) -> Self:
-        """Starts the server of `directory`, which is made when it is new, and returns when it takes connections.
+    def start(cls, directory: Path, variables: Mapping[str, str] = MappingProxyType({})) -> Self:
+        """Starts the server of `directory`, which is made when it is new, and returns when it takes connections. Its
+        environment has the `variables` beside ours.
 
         Blocks for one to two seconds. A server that a killed owner left behind is stopped first. Started by root, the
         server runs as the owner of the existing data or else as the system user `casewalk`, made when absent, and
@@ -100,7 +103,7 @@ class EmbeddedPostgres:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = _lock(directory)
         try:
-            postgres = cls(directory, lock)
+            postgres = cls(directory, lock, variables)
             postgres._let_server_in()
             _end_leftovers(postgres._cluster)
             postgres._make()
@@ -259,7 +262,7 @@ class EmbeddedPostgres:
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd="/",
-            env=_ENVIRONMENT,
+            env=self._environment,
             start_new_session=True,
             user=account.pw_uid if account else None,
             group=account.pw_gid if account else None,

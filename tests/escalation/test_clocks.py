@@ -486,6 +486,25 @@ def test_the_row_is_due_exactly_when_the_next_obligation_of_the_stream_is() -> N
     assert case.fire(START + 1000 * HOUR).last == []
 
 
+@pytest.mark.parametrize("after", ["paused", "paused and resumed", "given less time", "told anew"])
+def test_a_broken_clock_to_which_more_happens_is_not_due_again(after: str) -> None:
+    pausing = promise("standard@1", pauses=[{"clocks": [RESOLUTION], "categories": [Category.WAITING_CUSTOMER]}])
+    case = opened(promises=[pausing]).hear(ANSWER, START + MINUTE).fire(START + 100 * HOUR)
+    match after:
+        case "paused":
+            case.hear(QUESTION, START + 101 * HOUR)
+        case "paused and resumed":
+            case.hear(QUESTION, START + 101 * HOUR).hear(CONTACT, START + 102 * HOUR).fire(START + 200 * HOUR)
+        case "given less time":
+            case.hear(an(CaseClassified, priority=Priority.URGENT, tier=None, journey=None), START + 101 * HOUR)
+        case _:
+            case.hear(QUESTION, START + 2 * MINUTE).hear(CONTACT, START + 3 * MINUTE)
+            case.fire(START + 200 * HOUR)
+    row = folding(CLOCKS, *case.said).row()
+    assert isinstance(row, CaseClocks)
+    assert (case.clock(RESOLUTION).state, row.due_at, row.promised) == (ClockState.BREACHED, None, ())
+
+
 NEVER = promise("rare@1", calendar="rare@1", targets=every(RESOLUTION, 8))
 """On a calendar that opens for three hours once."""
 

@@ -127,6 +127,17 @@ async def test_offsets_are_gapless_and_each_case_in_order_under_parallel_writers
             assert offsets == list(range(len(offsets)))
 
 
+async def test_what_a_clock_that_was_hours_ahead_recorded_reaches_the_log(world: World) -> None:
+    """A broker refuses timestamps that are more than an hour ahead of its own clock."""
+    async with world.running(INTAKE) as hosts:
+        host, case_id = hosts["intake"], str(uuid4())
+        await host.store.change(CASE(case_id), decision=open_case, actor="key:t")
+        await host.database.writers.execute("update stream set recorded_at = recorded_at + interval '3 hours'")
+        (ahead,) = (await host.store.change(CASE(case_id), decision=resolve, actor="key:t")).events
+        await until(partial(sent, host))
+        assert [r.recorded_at for r in await read_all(host.log) if r.id == ahead.id] == [ahead.recorded_at]
+
+
 async def test_a_plain_librdkafka_consumer_reads_our_records(kafka: str, database: str, tmp_path: Any) -> None:
     """Somebody else's client, nothing of ours: key, partition, CloudEvents headers, JSON value."""
     world = World(Engine("kafka", database, kafka, f"plain{uuid4().hex[:8]}"), tmp_path)

@@ -15,7 +15,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from events.case import CaseOffered, CaseOpened, MessageReceived
+from events.case import CaseClosed, CaseOffered, CaseOpened, MessageReceived
 from events.database import Connection, Database, _Connection, connect
 from events.errors import Invalid, Refused, Reused, Stale, TooLarge
 from events.event import CASES, OPERATIONS, Event
@@ -273,6 +273,21 @@ async def test_an_effect_is_recorded_after_its_cause_and_belongs_to_its_flow(sto
     assert effect.recorded_at > ahead.recorded_at
     assert (effect.causation_id, effect.correlation_id) == (first.id, first.id)
     assert effect.traceparent[3:35] == first.traceparent[3:35]
+
+
+async def test_a_reaction_may_tell_of_what_a_clock_recorded_that_has_gone_back_since(store: Store) -> None:
+    """Others of its batch were recorded later than its cause; what nobody recorded yet is refused."""
+    case = CASE(str(uuid4()))
+    (cause,) = (await store.change(case, decision=open_case, actor="key:t")).events
+    ahead = cause.recorded_at + timedelta(hours=1)
+
+    def tell(now: datetime, toy: Toy) -> list[New]:
+        return [New(CaseClosed(episode=1), occurred_at=ahead)]
+
+    with pytest.raises(Invalid, match="5 minutes ahead"):
+        await store.change(case, decision=tell, actor="key:t")
+    (told,) = (await store.change(case, decision=tell, actor="service:intake", cause=cause, consumer="c")).events
+    assert told.occurred_at == ahead
 
 
 async def test_recorded_times_never_go_back_within_a_stream(store: Store) -> None:

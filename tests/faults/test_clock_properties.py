@@ -6,6 +6,7 @@ Each example is made of its number, which a failure names.
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import reduce
 from itertools import pairwise
 from random import Random
 
@@ -14,6 +15,7 @@ import pytest
 from events.case import CaseOpened, ClockBreached, ClockKind, MessageSent, Priority
 from services.escalation.calendars import ZERO, counted, due, elapsed, segments
 from services.escalation.clocks import Promise
+from services.escalation.views.clocks import fold_clocks
 from tests.escalation import chance
 from tests.escalation.hearing import Hearing
 from tests.given import an
@@ -111,6 +113,8 @@ def _one_story(dice: Random, number: int) -> None:
     told, whole = bit_by_bit.accounts(), at_once.accounts()
     assert {key: told[key] for key in whole} == whole, number
     assert all(told[key].cancelled for key in told.keys() - whole.keys()), f"{number}: clocks that never were"
+    row = reduce(fold_clocks, bit_by_bit.said, None)
+    assert row is None or row.due_at is None or row.due_at > end, f"{number}: due for ever"
     for case in (bit_by_bit, at_once):
         breaches = [one.id for one in case.said if isinstance(one.data, ClockBreached)]
         assert len(breaches) == len(set(breaches)), number

@@ -269,7 +269,7 @@ class Group:
                     self.store.source,
                     *stream.key,
                     head.version,
-                    _possible(new.occurred_at or now, now),
+                    _possible(new.occurred_at or now, None if change.cause else now),
                     head.recorded_at,
                     change.actor,
                     event_id if flow is None else flow.correlation_id,
@@ -368,8 +368,9 @@ def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-def _possible(occurred_at: datetime, now: datetime) -> datetime:
-    if occurred_at > now + AHEAD:
+def _possible(occurred_at: datetime, now: datetime | None) -> datetime:
+    """`now` is None for a reaction: what it tells of was recorded, by a clock that may have gone back since."""
+    if now is not None and occurred_at > now + AHEAD:
         raise Invalid(f"{occurred_at.isoformat()} is more than 5 minutes ahead of our clock")
     if occurred_at < OLDEST:
         raise Invalid(f"{occurred_at.isoformat()} is before 1970")

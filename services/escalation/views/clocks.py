@@ -56,6 +56,8 @@ class CaseClocks:
     """`kind/episode/turn calendar` of each running clock that was promised a time and has not broken it."""
     unreachable: tuple[str, ...] = ()
     """Those of `promised` that count, and will never be due by that calendar."""
+    broken: tuple[str, ...] = ()
+    """`kind/episode/turn` of each running clock that was called breached: it owes no breach, whatever happens to it."""
 
 
 def fold_clocks(row: CaseClocks | None, event: Recorded[CaseEvent]) -> CaseClocks | None:
@@ -80,12 +82,13 @@ def fold_clocks(row: CaseClocks | None, event: Recorded[CaseEvent]) -> CaseClock
 def _anew(row: CaseClocks, data: ClockEvent) -> CaseClocks:
     name = _name(data)
     runs = not _ends(data) and _fires(data, name in row.running)
-    others = tuple(one for one in row.running if one != name)
-    promise = _promised(data, row) if runs else None
-    mine = _owed(data) if runs else []
+    broken = runs and _broken(data, name in row.broken)
+    promise = _promised(data, row) if runs and not broken else None
+    mine = [owed for owed in _owed(data) if not (broken and owed.endswith(f" {BREACH}"))] if runs else []
     row = replace(
         row,
-        running=tuple(sorted((*others, name))) if runs else others,
+        running=_with(row.running, name, runs),
+        broken=_with(row.broken, name, broken),
         promised=_instead(row.promised, name, promise),
         unreachable=_instead(row.unreachable, name, None if mine or _pauses(data) else promise),
     )
@@ -107,15 +110,31 @@ def _episode(row: CaseClocks, data: ClockEvent, at: datetime) -> CaseClocks:
             return row
 
 
+def _with(names: tuple[str, ...], name: str, there: bool) -> tuple[str, ...]:
+    """The names, this one among them or not."""
+    return tuple(sorted({*names, name} if there else {*names} - {name}))
+
+
+def _broken(data: ClockEvent, before: bool) -> bool:
+    """Whether the clock stands as breached from then on."""
+    match data:
+        case ClockStarted():
+            return False
+        case ClockRestated(after=after):
+            return after.kept is False
+        case ClockBreached():
+            return True
+        case _:
+            return before
+
+
 def _promised(data: ClockEvent, row: CaseClocks) -> str | None:
-    """By which calendar the clock is due from then on."""
+    """By which calendar the clock is due from then on, if it is not broken."""
     match data:
         case ClockStarted() | ClockRetargeted():
             return None if data.target_s is None else data.calendar
         case ClockRestated(after=after):
-            return None if after.kept is False or after.spans[-1].target_s is None else after.spans[-1].calendar
-        case ClockBreached():
-            return None
+            return None if after.spans[-1].target_s is None else after.spans[-1].calendar
         case _:
             known = (entry.partition(" ") for entry in row.promised)
             return next((calendar for name, _, calendar in known if name == _name(data)), None)
@@ -139,7 +158,7 @@ def _owed(data: ClockEvent) -> list[str]:
             return _moments(data, data.due_at, data.warnings)
         case ClockPaused():
             return _moments(data, data.due_at, ())
-        case ClockRestated(after=after) if after.kept is None:
+        case ClockRestated(after=after):
             return _moments(data, after.due_at, after.warnings)
         case _:
             return []
@@ -179,7 +198,7 @@ def _owing(row: CaseClocks, owed: Iterable[str]) -> CaseClocks:
 
 CLOCKS = View(
     "clocks",
-    3,
+    4,
     CaseClocks,
     (
         PromisesPinned,
