@@ -37,8 +37,7 @@ COPIES, IN_SYNC = 3, 2
 _LOSES = "a broker that loses its disk takes acknowledged events with it"
 
 RECENT, SMALL_BYTES = 2048, 4096
-"""How many records are remembered as what they were read as, for the other readers of the process, and up to which
-size."""
+"""How many records, and of which size at most, are remembered as what they were read as."""
 
 SEND_WITHIN_S = 20.0
 STOP_WITHIN_S = 5.0

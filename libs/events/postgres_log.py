@@ -11,7 +11,7 @@ from itertools import islice
 import asyncpg
 import structlog
 
-from events.database import Connection, close, pool
+from events.database import Connection, close, insert, pool
 from events.log import LANES, Lane, Mark, Progress
 from events.wire import ENVELOPE, Broken, Record, envelope, stored
 
@@ -58,6 +58,8 @@ create table if not exists log.progress (
 
 RECENT, SMALL_CHARS = 4096, 4096
 """How many fetched records are kept for the other readers of the process, and up to which size."""
+
+_COLUMNS = {"partition": "smallint", '"offset"': "bigint", "source": "text", **ENVELOPE}
 
 POLL_S = 0.05
 """How often one query asks whether another process appended."""
@@ -124,11 +126,11 @@ class PostgresLog:
             [len(lanes[lane]) for lane in ordered],
         )
         ends = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
-        await conn.copy_records_to_table(
-            "record",
-            schema_name="log",
-            columns=("partition", "offset", "source", *ENVELOPE),
-            records=[
+        await insert(
+            conn,
+            "log.record",
+            _COLUMNS,
+            [
                 (lane[1], ends[lane] - len(batch) + i, record.source, *envelope(record))
                 for lane, batch in lanes.items()
                 for i, record in enumerate(batch)

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from events.database import Connection, connect
+from events.database import Connection, connect, insert
 from events.errors import Invalid, Unavailable
 from events.event import Event
 from events.lanes import Position
@@ -36,6 +36,14 @@ _LACKING = (
     "from found f where not exists (select from events e"
     " where (e.id, e.sequence, e.recorded_at) = (f.id, f.sequence, f.recorded_at))"
 )
+
+_OUTBOX = {
+    "topic": "text",
+    "subject": "text",
+    "sequence": "bigint",
+    "recorded_at": "timestamptz",
+    "partition": "smallint",
+}
 
 _HEADS = """
 insert into stream (topic, subject, version, recorded_at)
@@ -253,6 +261,5 @@ class Recovery:
 
 
 async def _send_again(conn: Connection, rows: list[tuple[Any, ...]]) -> int:
-    columns = ("topic", "subject", "sequence", "recorded_at", "partition")
-    await conn.copy_records_to_table("outbox", columns=columns, records=rows)
+    await insert(conn, "outbox", _OUTBOX, rows)
     return len(rows)

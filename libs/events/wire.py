@@ -181,21 +181,21 @@ def record(event: Recorded[Event]) -> Record:
     )
 
 
-ENVELOPE = (
-    "topic",
-    "subject",
-    "sequence",
-    "id",
-    "type",
-    "occurred_at",
-    "recorded_at",
-    "actor",
-    "correlation_id",
-    "causation_id",
-    "traceparent",
-    "data",
-)
-"""The columns every table of events has, in the order of `envelope`."""
+ENVELOPE = {
+    "topic": "text",
+    "subject": "text",
+    "sequence": "bigint",
+    "id": "uuid",
+    "type": "text",
+    "occurred_at": "timestamptz",
+    "recorded_at": "timestamptz",
+    "actor": "text",
+    "correlation_id": "uuid",
+    "causation_id": "uuid",
+    "traceparent": "text",
+    "data": "text",
+}
+"""The columns every table of events has, and their types, in the order of `envelope`."""
 
 
 def envelope(r: Record) -> tuple[Any, ...]:

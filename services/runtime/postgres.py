@@ -91,8 +91,7 @@ class EmbeddedPostgres:
 
     @classmethod
     def start(cls, directory: Path, variables: Mapping[str, str] = MappingProxyType({})) -> Self:
-        """Starts the server of `directory`, which is made when it is new, and returns when it takes connections. Its
-        environment has the `variables` beside ours.
+        """Starts the server of `directory`, made when new, with `variables`, and returns when it takes connections.
 
         Blocks for one to two seconds. A server that a killed owner left behind is stopped first. Started by root, the
         server runs as the owner of the existing data or else as the system user `casewalk`, made when absent, and
@@ -208,9 +207,9 @@ class EmbeddedPostgres:
         log = self._directory / "start.log"
         with log.open("wb") as output:
             done = self._start_program(
-                "initdb", f"--pgdata={cluster}", "--username=postgres", f"--pwfile={password}",
-                "--auth=scram-sha-256", "--set=scram_iterations=1", "--encoding=UTF8", "--locale=C",
-                "--no-instructions", output=output,
+                "initdb", f"--pgdata={cluster}", "--username=postgres", f"--pwfile={password}", "--auth=scram-sha-256",
+                "--set=scram_iterations=1",  # the password is 256 random bits: nothing is gained by slow guesses
+                "--encoding=UTF8", "--locale=C", "--no-instructions", output=output,
             )  # fmt: skip
             if done.wait() != 0:
                 raise PostgresFailed(f"PostgreSQL could not be initialised in {cluster}:\n{_tail(log)}")

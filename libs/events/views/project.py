@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-from events.database import Connection
+from events.database import Connection, insert
 from events.event import Recorded
 from events.views import View, rows
 from events.views.rows import Saved, sort_key
@@ -109,14 +109,7 @@ async def remember(
     conn: Connection, events: Sequence[Recorded[Any]], over: bool = False, table: str = "history"
 ) -> None:
     """Add events to `history`; with `over` those that are there already stay as they are."""
-    added = [_history_values(event) for event in events]
-    if over:
-        slots = ", ".join(f"${i}" for i in range(1, len(_HISTORY) + 1))
-        await conn.executemany(
-            f"insert into {table} ({', '.join(_HISTORY)}) values ({slots}) on conflict do nothing", added
-        )
-    else:
-        await conn.copy_records_to_table(table, columns=_HISTORY, records=added)
+    await insert(conn, table, _HISTORY, map(_history_values, events), "on conflict do nothing" if over else "")
 
 
 async def history(
@@ -149,7 +142,7 @@ async def _known(conn: Connection, keys: set[tuple[str, str]]) -> set[str]:
     return {row["subject"] for row in found}
 
 
-_HISTORY = ("key", "source", *ENVELOPE)
+_HISTORY = {"key": "text", "source": "text", **ENVELOPE}
 
 
 def _history_values(event: Recorded[Any]) -> tuple[Any, ...]:
