@@ -45,7 +45,8 @@ class Relay:
     """Moves one service's events from its outbox to the log. Whoever holds the lock is the relay; others wait for it.
 
     The lock lives as long as the relay's own connection, which must speak every 2 s and is cut by the database after
-    10 s of silence, so a hung holder loses it. What a late one still sends has old sequences: readers drop it.
+    10 s of silence, 30 s in the middle of a statement, so a hung holder loses it. What a late one still sends has old
+    sequences: readers drop it.
     """
 
     def __init__(self, store: Store, log: Log, recovery: Recovery) -> None:
@@ -79,6 +80,8 @@ class Relay:
         timeouts = {
             "idle_session_timeout": f"{HUNG_AFTER_S}s",
             "idle_in_transaction_session_timeout": f"{HUNG_AFTER_S}s",
+            # Who stops between the messages of one statement counts as active, and no other limit ends it.
+            "transaction_timeout": f"{3 * HUNG_AFTER_S}s",
         }
         conn = await connect(self.database.dsn, self.database.service, "relay", **timeouts)
         try:
