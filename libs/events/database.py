@@ -91,7 +91,7 @@ async def insert(
 
 
 async def connect(dsn: str, service: str, purpose: str, **settings: str) -> asyncpg.Connection:
-    """A connection outside the pools, for a relay, a set-up, a rebuild."""
+    """A connection outside the pools, for a relay, a recovery, a rebuild."""
     limits = {**_settings(service, purpose), **settings}
     answer_within_s = None if limits["statement_timeout"] == "0" else ANSWER_WITHIN_S
     return await asyncpg.connect(

@@ -76,9 +76,8 @@ class Process:
     async def tell(self, text: str) -> bool:
         """Ask for something; whether it was answered."""
         assert self.process.stdin is not None
-        with suppress(
-            BrokenPipeError, ConnectionResetError, RuntimeError
-        ):  # the last is uvloop's, where it knows already
+        # RuntimeError is uvloop's, where it knows already that nobody reads.
+        with suppress(BrokenPipeError, ConnectionResetError, RuntimeError):
             self.process.stdin.write(f"{text}\n".encode())
             await self.process.stdin.drain()
             return (await self.told()).startswith("done")
