@@ -59,7 +59,7 @@ lock: setup ## Pins the newest allowed versions of all dependencies again.
 	$$compile --output-file requirements.txt; \
 	$$compile --group dev --constraints requirements.txt --output-file requirements-dev.txt
 
-kafka: deploy/kafka/lib/.done
+kafka: deploy/kafka/lib/classes.jsa
 	@deploy/setup.sh java
 
 # Written last: a set-up that broke off is done again, and so is one whose lock has changed since.
@@ -81,4 +81,9 @@ deploy/kafka/lib/.done: deploy/kafka/pom.xml
 	@deploy/setup.sh kafka
 	@rm -rf $(@D)
 	@mvn --quiet --batch-mode --file $< dependency:copy-dependencies
+	@touch $@
+
+deploy/kafka/lib/classes.jsa: deploy/kafka/lib/.done | .venv/.done
+	@deploy/setup.sh java
+	@$(BIN)/python -m services.runtime.broker
 	@touch $@
