@@ -18,14 +18,26 @@ _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 CLOSE_WITHIN_S = 5.0
 
 ANSWER_WITHIN_S = 30.0
-"""For any statement but those of a rebuild, a verification or a recovery. Who waits longer has a dead line: no packet
-says so where the other end is gone without a word, and asyncpg by itself waits for ever."""
+"""For any statement but those of a rebuild, a verification or a recovery, which are `PATIENT`. Who waits longer has a
+dead line: no packet says so where the other end is gone without a word, and asyncpg by itself waits for ever."""
+
+TRANSACTION_WITHIN_S = 60.0
+"""For any transaction but those. A client that stops between two messages of one statement counts as active, and no
+other limit ends it: what it has locked would stay locked for as long as it hangs."""
 
 SETUP_LOCK = 0x6361736577616C6B
 
 _SAME_EVERYWHERE = 10_000
 """Types below this number are PostgreSQL's own, and the same in every database (postgresql.org, System Catalog Initial
 Data, OID assignment)."""
+
+
+PATIENT = {
+    "statement_timeout": "0",
+    "transaction_timeout": "0",
+    "lock_timeout": "30s",
+    "idle_in_transaction_session_timeout": "0",
+}
 
 
 class Database:
@@ -155,6 +167,7 @@ def _settings(service: str, purpose: str) -> dict[str, str]:
         "application_name": f"casewalk:{service}:{purpose}",
         "lock_timeout": "5s",
         "statement_timeout": f"{ANSWER_WITHIN_S:.0f}s",
+        "transaction_timeout": f"{TRANSACTION_WITHIN_S:.0f}s",
         "idle_in_transaction_session_timeout": "30s",
         "timezone": "UTC",
         "jit": "off",

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from events.database import Connection, connect, insert
+from events.database import PATIENT, Connection, connect, insert
 from events.errors import Invalid, Unavailable
 from events.event import Event
 from events.lanes import Position
@@ -22,8 +22,6 @@ from events.store import Store
 from events.wire import ENVELOPE, Broken, Record, envelope, partition_of
 
 BATCH = 5000
-
-_PATIENT = {"statement_timeout": "0", "lock_timeout": "30s", "idle_in_transaction_session_timeout": "0"}
 
 _KNOWN = """
 select topic, partition, next_offset, last_id, true as relayed from relayed union all
@@ -106,7 +104,7 @@ class Recovery:
         Unavailable when the log does not answer, Invalid where the store went on from an older state.
         """
         database = self.store.database
-        conn = await connect(database.dsn, database.service, "recover", **_PATIENT)
+        conn = await connect(database.dsn, database.service, "recover", **PATIENT)
         reader = self.log.reader(None)
         try:
             async with conn.transaction():

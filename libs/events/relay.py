@@ -80,7 +80,6 @@ class Relay:
         timeouts = {
             "idle_session_timeout": f"{HUNG_AFTER_S}s",
             "idle_in_transaction_session_timeout": f"{HUNG_AFTER_S}s",
-            # Who stops between the messages of one statement counts as active, and no other limit ends it.
             "transaction_timeout": f"{3 * HUNG_AFTER_S}s",
         }
         conn = await connect(self.database.dsn, self.database.service, "relay", **timeouts)

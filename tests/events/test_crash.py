@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import struct
 import sys
 from collections import Counter
 from contextlib import suppress
@@ -17,6 +18,7 @@ import pytest
 import sqlalchemy as sa
 
 from events.case import CaseOpened, CaseQueued, OfferExpired
+from events.database import Database
 from events.errors import Refused
 from events.event import CASES
 from services.runtime import Host
@@ -217,3 +219,29 @@ async def test_no_locks_are_held_in_a_copy_whose_hung_client_no_timeout_would_en
         await until(partial(_routed_once, hosts["router"], case_id))
         await _everything_adds_up(hosts, [case_id])
     assert not copied
+
+
+async def test_a_writer_that_hangs_in_the_middle_of_a_statement_loses_its_locks(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two messages of a statement the server waits for the client and counts it as active."""
+    monkeypatch.setattr("events.database.TRANSACTION_WITHIN_S", 1.0)
+    half = b"\0select 1\0\0\0"
+    mine = await Database.open(database, "toy", "select")
+    other = await asyncpg.connect(database)
+    try:
+        async with mine.writers.acquire() as conn:
+            await conn.execute("begin; select pg_advisory_xact_lock(7)")
+            conn._transport.write(b"P" + struct.pack("!i", 4 + len(half)) + half)  # Parse, and no word more
+            await until(
+                partial(
+                    other.fetchval,
+                    "select state = 'active' from pg_stat_activity where pid = $1",
+                    conn.get_server_pid(),
+                )
+            )
+            assert not await other.fetchval("select pg_try_advisory_lock(7)")
+            await until(partial(other.fetchval, "select pg_try_advisory_lock(7)"), limit_s=10)
+    finally:
+        await other.close()
+        await mine.close()

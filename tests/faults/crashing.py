@@ -8,10 +8,12 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import httpx
 
 from tests.casewalk import ADMIN_KEY
@@ -21,6 +23,9 @@ from tests.faults.load import SERVICES, START_LIMIT_S, Load
 
 LEASE_S = 1.0
 """Ten times shorter than it is by default, because a kill is over when the dead process's leases are."""
+
+
+CUT_EVERY_S = 2.0
 
 
 class Parent:
@@ -137,3 +142,18 @@ class World(Load):
         await self.parent.tell("count")
         assert await self.parent.heard(lambda: bool(self.parent.passed), 10)
         return self.parent.passed
+
+    # ------------------------------------------------------------------------------------------------------ the load
+
+    def works(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
+        return (*super().works(), self._administrator)
+
+    async def _administrator(self) -> None:
+        """Ends the relays' connections, as somebody does who needs them: each looks what became of its log."""
+        await asyncio.sleep(CUT_EVERY_S)
+        connection = await asyncpg.connect(self.engine.dsn)
+        await connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and application_name like 'casewalk:%:relay'"
+        )
+        await connection.close()

@@ -103,10 +103,14 @@ class Load:
         """Clients at work until the end of the block; then each finishes what it has begun."""
         self._stop.clear()
         async with asyncio.TaskGroup() as clients:
-            for work in (self._customer, self._customer, self._customer, self._agent, self._importer, self._janitor):
+            for work in self.works():
                 clients.create_task(self._again_and_again(work))
             yield
             self._stop.set()
+
+    def works(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
+        """What each of the clients does."""
+        return (self._customer, self._customer, self._customer, self._agent, self._importer, self._janitor)
 
     async def _again_and_again(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while not self._stop.is_set():

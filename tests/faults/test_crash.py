@@ -29,7 +29,6 @@ STOP_LIMIT_S = 20.0
 
 UNPASSED = {
     "store._commit asyncio.sleep": "waits where another process holds every head",
-    "relay.run asyncio.sleep": "waits where the database or the log is away",
     "relay._hold_and_relay asyncio.sleep": "waits where another process is the relay",
     "consume.run asyncio.sleep": "waits where the database or the log is away",
     "consume._fetch self.log.ends": "looks whether a client that gives nothing is stuck",

@@ -37,6 +37,7 @@ PASSING = (
     asyncpg.OperatorInterventionError,  # shut down, starting up, cancelled
     asyncpg.InsufficientResourcesError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,
     asyncpg.ReadOnlySQLTransactionError,  # a standby, until somebody promotes it
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # what asyncpg says where a connection is cut in the middle of an answer

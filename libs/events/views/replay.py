@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from events.database import Connection, Database, connect
+from events.database import PATIENT, Connection, Database, connect
 from events.errors import Invalid, Unavailable
 from events.event import Recorded
 from events.log import Lane, Log, Reader
@@ -29,8 +29,6 @@ Span = tuple[int, int]
 
 SMALL = 2000
 """Records left to catch up with that the switch may take along."""
-
-_PATIENT = {"statement_timeout": "0", "lock_timeout": "30s", "idle_in_transaction_session_timeout": "0"}
 
 Tick = Callable[[int], None]
 """Told how many records were read, for progress bars."""
@@ -125,7 +123,7 @@ class Replay:
     @asynccontextmanager
     async def _connected(self, purpose: str) -> AsyncIterator[tuple[Connection, Reader]]:
         async with self._connection:
-            conn = await connect(self.database.dsn, self.database.service, purpose, **_PATIENT)
+            conn = await connect(self.database.dsn, self.database.service, purpose, **PATIENT)
             reader = self.log.reader(None)
             try:
                 yield conn, reader
@@ -222,7 +220,7 @@ class Replay:
         for the verifier, and every reader for the switch. Held until the connection is closed."""
         await conn.execute("set lock_timeout = 0")
         await conn.execute(f"select {lock}(hashtext($1))", f"{self.database.service}.{view.name}")
-        await conn.execute(f"set lock_timeout = '{_PATIENT['lock_timeout']}'")
+        await conn.execute(f"set lock_timeout = '{PATIENT['lock_timeout']}'")
 
     # -------------------------------------------------------------------------------------------------------- verify
 
