@@ -47,6 +47,17 @@ class Promised:
     import_id: str | None = None
 
 
+class Reaching(httpx.AsyncHTTPTransport):
+    """Says of a connection that is closed as soon as it is made that there was none: uvloop takes its socket away, and
+    what is raised where that is looked at is no error of a transport (anyio's `SocketStream.extra`)."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await super().handle_async_request(request)
+        except AttributeError as error:
+            raise httpx.ConnectError(f"closed at once: {error}") from error
+
+
 class Load:
     """Clients of a Casewalk that repeat what was not answered, and keep what was."""
 
@@ -54,7 +65,10 @@ class Load:
         self.engine = engine
         self.random = random.Random(seed)
         self.client = httpx.AsyncClient(
-            transport=transport, base_url=url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=20
+            transport=transport or Reaching(),
+            base_url=url,
+            headers={"Authorization": f"Bearer {ADMIN_KEY}"},
+            timeout=20,
         )
         self.ledger: dict[str, Promised] = {}
         self.point = "none"

@@ -17,7 +17,7 @@ from services.names import NAMES
 from tests.casewalk import ADMIN_KEY
 from tests.conftest import Engine
 from tests.distributed import Serving
-from tests.faults.load import POLL_S, SERVICES, Load
+from tests.faults.load import POLL_S, SERVICES, Load, Reaching
 from tests.faults.report import Report
 from tests.until import until
 
@@ -34,7 +34,7 @@ CALM_S = (0.3, 0.9)
 OFFER_S = 30
 
 
-class InTurn(httpx.AsyncHTTPTransport):
+class InTurn(Reaching):
     """The proxy: each request goes to the next process of its service that said it is ready when it was asked last, and
     to another one where nobody takes the connection. It keeps no connection, as proxies do that are not told to."""
 
