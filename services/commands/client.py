@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 from uuid import uuid4
 
@@ -84,6 +86,12 @@ class Doors:
         return self.urls[service] + path
 
 
+@lru_cache(maxsize=1)
+def _authorities() -> ssl.SSLContext:
+    """Whom every client of this process trusts: to read that again for each takes longer than most requests."""
+    return httpx.create_ssl_context()
+
+
 def _named(part: str) -> tuple[str, str]:
     name, _, url = part.strip().partition("=")
     return name, url
@@ -120,7 +128,7 @@ class Client:
     ) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.doors, self.patience_s, self.reach_s, self._pause = doors, patience_s, reach_s, pause
-        self._http = httpx.AsyncClient(headers=headers, timeout=TIMEOUT, transport=transport)
+        self._http = httpx.AsyncClient(headers=headers, timeout=TIMEOUT, transport=transport, verify=_authorities())
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()

@@ -136,6 +136,25 @@ class World(Load):
         except httpx.TransportError:
             return False
 
+    async def recovered(self, limit_s: float = START_LIMIT_S) -> None:
+        """Fails with what stands where."""
+        try:
+            await super().recovered(limit_s)
+        except AssertionError as error:
+            raise AssertionError(f"after {self.point}: {error}\n{await self._standing()}") from error
+
+    async def _standing(self) -> str:
+        """What waits, who holds what, and what the server does."""
+        tables = [
+            f"select '{s}' service, * from {s}.{t}" for s in SERVICES for t in ("lane", "parked", "outbox limit 5")
+        ]
+        tables.append("select pid, application_name, state, wait_event, query from pg_stat_activity")
+        connection = await asyncpg.connect(self.engine.dsn)
+        try:
+            return "\n".join(str(dict(row)) for table in tables for row in await connection.fetch(table))
+        finally:
+            await connection.close()
+
     async def passed(self) -> Counter[str]:
         """Point → how often the running worker has passed it."""
         self.parent.passed = Counter()

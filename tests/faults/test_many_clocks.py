@@ -63,8 +63,9 @@ PROMISE = {
     "name": "Standard",
     "warnings": [50],
     "targets": [
-        {"clock": clock, "priority": "normal", "target_s": int(target.total_seconds())}
+        {"clock": clock, "priority": priority, "target_s": int(target.total_seconds())}
         for clock, target in (("first_response", TARGET), ("resolution", timedelta(days=300)))
+        for priority in ("urgent", "high", "normal", "low")
     ],
 }
 
@@ -190,7 +191,8 @@ async def test_very_many_clocks_fire_soon_and_once_and_reading_everything_again_
     due = DUE_PER_S * DUE_FOR_S
     async with Quiet.running(engine, tmp_path) as quiet:
         async with Escalation.running(quiet) as escalation:
-            (await escalation.client.put("/v1/promises/standard", json=PROMISE)).raise_for_status()
+            answer = await escalation.client.put("/v1/promises/standard", json=PROMISE)
+            assert answer.is_success, answer.text
             await until(escalation.all_read, 30)
             began, first_due = time.monotonic(), datetime.now(UTC) + timedelta(seconds=CASES_ / READ_PER_S)
             await quiet.append(opened([first_due - TARGET + timedelta(seconds=n / DUE_PER_S) for n in range(due)]))
