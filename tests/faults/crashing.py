@@ -145,15 +145,17 @@ class World(Load):
 
     async def _standing(self) -> str:
         """What waits, who holds what, and what the server does."""
-        tables = [
-            f"select '{s}' service, * from {s}.{t}" for s in SERVICES for t in ("lane", "parked", "outbox limit 5")
-        ]
-        tables.append("select pid, application_name, state, wait_event, query from pg_stat_activity")
+        parts = ("lane", "parked", "worker", "outbox limit 5")
+        asked = [f"select '{service}' service, * from {service}.{part}" for service in SERVICES for part in parts]
+        last = list(self.ledger)[-1]
+        asked += [f"select type, recorded_at from {service}.events where subject = '{last}'" for service in SERVICES]
+        asked.append("select pid, application_name, state, wait_event, query from pg_stat_activity")
         connection = await asyncpg.connect(self.engine.dsn)
         try:
-            return "\n".join(str(dict(row)) for table in tables for row in await connection.fetch(table))
+            rows = [row for question in asked for row in await connection.fetch(question)]
         finally:
             await connection.close()
+        return "\n".join(str(dict(row)) for row in [{"case": last}, *rows])
 
     async def passed(self) -> Counter[str]:
         """Point → how often the running worker has passed it."""
