@@ -33,6 +33,9 @@ LEASES_KEPT = 5
 """How often a lease is renewed while it lasts."""
 TICK_S = 0.5
 """How often timers are looked at, and what somebody asked to be tried again; what is new is heard of at once."""
+RETRIES = 20
+"""Parked cases tried again in a tick, so that what comes in does not wait until all are through that somebody asked
+for."""
 GATHER_S = 0.05
 """How long a consumer waits for more, when all it has got is of no concern to it."""
 HINT_EVERY_S = 0.1
@@ -338,7 +341,7 @@ class Consumer:
     async def _retry_parked(self) -> None:
         """Try what somebody asked to be tried again, in its lane and in its order."""
         async with self.database.writers.acquire() as conn:
-            asked = await parking.asked(conn, self.name, list(self._positions))
+            asked = await parking.asked(conn, self.name, list(self._positions), RETRIES)
         for topic, partition, subject in asked:
             await self._retry_case((topic, partition), subject)
 

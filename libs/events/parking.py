@@ -78,15 +78,17 @@ async def park(conn: Connection, consumer: str, parked: Sequence[Parked]) -> Non
     )
 
 
-async def asked(conn: Connection, consumer: str, lanes: Sequence[Lane]) -> list[tuple[str, int, str]]:
-    """(topic, partition, subject) of the cases somebody asked to be tried again, in these lanes."""
+async def asked(conn: Connection, consumer: str, lanes: Sequence[Lane], limit: int) -> list[tuple[str, int, str]]:
+    """(topic, partition, subject) of at most `limit` cases somebody asked to be tried again in these lanes, whoever has
+    waited longest first."""
     rows = await conn.fetch(
-        "select distinct p.topic, p.partition, p.subject from parked p"
+        "select p.topic, p.partition, p.subject from parked p"
         " join unnest($2::text[], $3::smallint[]) k (topic, partition) using (topic, partition)"
-        " where p.consumer = $1 and p.asked",
+        " where p.consumer = $1 and p.asked group by 1, 2, 3 order by min(p.position) limit $4",
         consumer,
         [topic for topic, _ in lanes],
         [partition for _, partition in lanes],
+        limit,
     )
     return [(row["topic"], row["partition"], row["subject"]) for row in rows]
 

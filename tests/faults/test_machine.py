@@ -34,6 +34,7 @@ from events.store import Change, Once, Store
 from events.views.project import Projector
 from events.wire import VOCABULARY, Broken, Record
 from services.runtime import Host, Settings
+from tests.backups import dump, lose, restore
 from tests.conftest import Engine
 from tests.events.test_log import read_all
 from tests.events.toy import CASE, COUNTS, INTAKE, ROUTER, Count, close, count, open_case
@@ -132,15 +133,19 @@ class Worker:
     async def lives(self, work: Coroutine[Any, Any, Any], crash: int | None) -> None:
         """A worker that dies is followed by one that knows nothing and has no lanes yet."""
         if not await survives(work, crash):
-            self.found = {}
-            self._begin()
+            self.starts()
+
+    def starts(self) -> None:
+        """The process after this one."""
+        self.found = {}
+        self._begin()
 
 
 class World:
     """Two services of which nothing runs, and what was said to them."""
 
-    def __init__(self, hosts: dict[str, Host]) -> None:
-        self.hosts = hosts
+    def __init__(self, engine: Engine, hosts: dict[str, Host], backup: Path) -> None:
+        self.engine, self.hosts, self.backup = engine, hosts, backup
         self.dislikes: set[str] = set()
         names = ("router.views", "router.reactor")
         self.workers = [Worker(name, hosts["router"], self.dislikes) for name in names for _ in range(2)]
@@ -175,7 +180,7 @@ class World:
                     for name in ("views", "reactor"):
                         await lanes.prepare(conn, f"{service.name}.{name}")
                 await host.replay.prepare()
-            world = cls(hosts)
+            world = cls(engine, hosts, directory / "backup")
             for worker in world.workers:
                 stack.push_async_callback(worker.reader.close)
             yield world
@@ -225,6 +230,24 @@ class World:
         async with self.hosts["intake"].database.writers.acquire() as conn, conn.transaction():
             await self.hosts["intake"].keyring.erase(conn, [f"customer-of-{case_id}"])
         self.erased.add(case_id)
+
+    async def back_up(self) -> None:
+        """As docs/operating.md says, whatever waits and is parked at the moment."""
+        self.backup.unlink(missing_ok=True)
+        dump(self.engine, "router", self.backup)
+
+    async def restore(self) -> None:
+        """The router's database is lost; another one begins with the last back-up, all of its processes with it."""
+        router = self.hosts["router"]
+        await lose(self.engine, "router")
+        restore(self.engine, self.backup)
+        for pool in (router.database.writers, router.database.readers):
+            await pool.expire_connections()
+        await router.recovery.run(adopt=True)
+        await router.replay.prepare()
+        for worker in self.workers:
+            worker.starts()
+        self.offsets.clear()
 
     async def come_to_rest(self) -> None:
         """Nobody dies any more and every case is borne: all that waits happens."""
@@ -381,7 +404,14 @@ def machine(world: World, run: asyncio.Runner) -> type[RuleBasedStateMachine]:
         def erase(self, n: int) -> None:
             run.run(world.erase(self.one(n)))
 
-        # Restore: a rule that puts the router's tables back to an earlier copy belongs here.
+        @rule()
+        def back_up(self) -> None:
+            run.run(world.back_up())
+
+        @precondition(lambda self: world.backup.exists())
+        @rule()
+        def restore(self) -> None:
+            run.run(world.restore())
 
         @invariant()
         def holds(self) -> None:
