@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from events import lanes, parking
 from events.case import CaseOpened, CaseQueued, CaseResolved
-from events.consume import Consumer
+from events.consume import RETRIES, Consumer
 from events.database import Connection
 from events.errors import Invalid
 from events.event import CASES, Event, Recorded
@@ -194,6 +194,30 @@ async def test_a_parked_case_retried_under_live_traffic_ends_as_if_it_had_never_
         assert mine == list(range(1, len(others) + 1)), "in order, each once"
 
 
+async def test_what_comes_in_does_not_wait_until_many_parked_cases_were_tried_again(intake: Host) -> None:
+    bad, good, handler = [str(uuid4()) for _ in range(3 * RETRIES)], str(uuid4()), picky(intake)
+    handler.dislikes.update(bad)
+    async with consuming(intake, handler):
+        await send(intake, [record for case_id in bad for record in made([queued()], case_id, "router")])
+
+        async def all_parked() -> Any:
+            waiting = await parked(intake)
+            return waiting if len(waiting) == len(bad) else None
+
+        waiting = await until(all_parked)
+        handler.dislikes.clear()
+        async with intake.database.writers.acquire() as conn, conn.transaction():
+            for row_ in waiting:
+                await parking.ask(conn, row_["position"])
+        first = waiting[0]["subject"]
+        await until(partial(has, intake, first, 1))
+        await send(intake, made([queued()], good, "router"))
+        for case_id in (good, *bad):
+            await until(partial(has, intake, case_id, 1))
+        handled = [event.subject for event in handler.handled if event.subject == good or event.subject in bad]
+        assert handled.index(good) < len(handled) - RETRIES
+
+
 async def test_a_retry_that_fails_again_stays_parked_and_says_why(intake: Host) -> None:
     bad, handler = str(uuid4()), picky(intake)
     handler.dislikes.add(bad)
@@ -344,7 +368,7 @@ async def test_lanes_are_shared_fairly_and_handed_back_at_once(intake: Host) -> 
 
 async def test_two_processes_take_every_record_once(world: World) -> None:
     async with world.running() as first, world.running(ROUTER) as second:
-        cases = [str(uuid4()) for _ in range(60)]
+        cases = [str(uuid4()) for _ in range(3 * RETRIES)]
         await asyncio.gather(*(first["intake"].store.change(CASE(c), decision=open_case, actor="key:t") for c in cases))
         for case_id in cases:
             await until(partial(has, first["router"], case_id, 2))

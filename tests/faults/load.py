@@ -34,7 +34,7 @@ POLL_S = 0.1
 """Between two looks that cost the system something."""
 
 THINK_S = (0.05, 0.15)
-POISON = 0.02
+POISON = 0.03
 """The share of cases that a view does not bear at first; more, and views are behind by minutes on two cores."""
 AGENTS = ("ana", "ben", "cai")
 

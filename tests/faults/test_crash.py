@@ -21,7 +21,7 @@ from tests.faults.report import Report
 KILLS = 2
 """At each point, on each engine."""
 
-WATCHED_S = 12.0
+WATCHED_S = 30.0
 """How long a life is watched to learn which points it passes."""
 
 REACH_LIMIT_S = 30.0
