@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -118,7 +119,7 @@ class Consumer:
     """Reads the log in lanes it has leased and lets its handler take effect, once per record.
 
     One transaction: the lane rows are locked, repeats dropped by sequence, a parked case's records parked behind it,
-    the handler run, the offsets moved. A failing transaction is repeated case by case; what still fails is parked.
+    the handler run, the offsets moved. A failing transaction is repeated in parts; a case that fails alone is parked.
     """
 
     def __init__(
@@ -275,9 +276,9 @@ class Consumer:
             await self._reload()
             raise
         except Exception as error:  # noqa: BLE001 — whatever a fold or a decision raised: find out whose case it is
-            log_.info("batch is repeated case by case", consumer=self.name, why=f"{type(error).__name__}: {error}")
+            log_.info("batch is repeated in parts", consumer=self.name, why=f"{type(error).__name__}: {error}")
             await self._reload()
-            await self._transaction(found, self._case_by_case)
+            await self._transaction(found, self._in_parts)
 
     async def _reload(self) -> None:
         """Nothing learnt in a failed transaction is kept."""
@@ -319,21 +320,30 @@ class Consumer:
             return []
         return await self.handler.handle(conn, batch.ready) or []
 
-    async def _case_by_case(self, conn: Connection, batch: Batch) -> list[Outcome]:
+    async def _in_parts(self, conn: Connection, batch: Batch) -> list[Outcome]:
         cases: dict[tuple[str, str], list[Recorded[Any]]] = {}
         for event in batch.ready:
             cases.setdefault((event.topic, event.subject), []).append(event)
+        return await self._halves(conn, batch, list(cases.values()))
+
+    async def _halves(self, conn: Connection, batch: Batch, cases: Sequence[list[Recorded[Any]]]) -> list[Outcome]:
+        """Handle these cases, which together fail, in two parts, and a part that fails likewise: one among hundreds is
+        found in a dozen steps."""
+        middle = (len(cases) + 1) // 2
         outcomes: list[Outcome] = []
-        for events in cases.values():
+        for part in filter(None, (cases[:middle], cases[middle:])):
             try:
                 async with conn.transaction():
-                    outcomes += await self.handler.handle(conn, events) or []
+                    outcomes += await self.handler.handle(conn, list(chain.from_iterable(part))) or []
             except (*PASSING, Unavailable, Outdated, Retry):
                 raise
-            except Exception as error:  # noqa: BLE001 — the case's own fault: it is parked with the reason, and said
-                why = f"{type(error).__name__}: {error}"
-                log_.error("case is parked", consumer=self.name, subject=events[0].subject, why=why)
-                batch.park_case((events[0].topic, events[0].subject), why)
+            except Exception as error:  # noqa: BLE001 — a case's own fault: it is parked with the reason, and said
+                if len(part) > 1:
+                    outcomes += await self._halves(conn, batch, part)
+                    continue
+                why, first = f"{type(error).__name__}: {error}", part[0][0]
+                log_.error("case is parked", consumer=self.name, subject=first.subject, why=why)
+                batch.park_case((first.topic, first.subject), why)
         return outcomes
 
     # --------------------------------------------------------------------------------------------------------- parked
