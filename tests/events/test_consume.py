@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from events import lanes, parking
 from events.case import CaseOpened, CaseQueued, CaseResolved
-from events.consume import RETRIES, Consumer
+from events.consume import BATCH, RETRIES, Consumer
 from events.database import Connection
 from events.errors import Invalid
 from events.event import CASES, Event, Recorded
@@ -43,8 +43,10 @@ class Picky:
         self.projector, self.reads = projector, projector.reads
         self.dislikes: set[str] = set()
         self.handled: list[Recorded[Any]] = []
+        self.tries = 0
 
     async def handle(self, conn: Connection, events: Sequence[Recorded[Any]]) -> None:
+        self.tries += 1
         await self.projector.handle(conn, events)
         for event in events:
             if event.subject in self.dislikes:
@@ -160,6 +162,18 @@ async def test_a_bad_record_stops_only_its_case_and_everything_after_it_waits_in
         assert [(r["subject"], r["source"], r["sequence"]) for r in waiting] == [(bad, "router", 1), (bad, "intake", 1)]
         assert "I do not like casewalk.case.queued.v1" in waiting[0]["error"]
         assert await row(intake, bad) is None
+
+
+async def test_one_bad_case_among_hundreds_is_found_in_a_dozen_steps(intake: Host) -> None:
+    cases, handler = [str(uuid4()) for _ in range(300)], picky(intake)
+    handler.dislikes.add(cases[150])
+    await send(intake, [r for case_id in cases for r in made([queued()], case_id, "router")])
+    async with consuming(intake, handler) as consumer:
+        await until(partial(caught_up, intake))
+        assert [row_["subject"] for row_ in await parked(intake)] == [cases[150]]
+    batches = -(-len(cases) // BATCH) + len(LANES)
+    assert handler.tries <= batches + 2 * 10, "each half of what failed, and it fails ten times at most"
+    assert consumer.failing is None
 
 
 async def test_a_parked_case_retried_under_live_traffic_ends_as_if_it_had_never_failed(intake: Host) -> None:
