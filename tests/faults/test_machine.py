@@ -431,7 +431,7 @@ def machine(world: World, run: asyncio.Runner) -> type[RuleBasedStateMachine]:
 def test_whatever_happens_in_whatever_order_every_event_takes_effect_once(
     engine: Engine, tmp_path: Path, full: bool
 ) -> None:
-    examples, steps = (150, 60) if full else (8, 30)
+    examples, steps = (60, 50) if full else (8, 30)
     budget = settings(
         max_examples=examples,
         stateful_step_count=steps,
