@@ -171,6 +171,7 @@ class Consumer:
                     await asyncio.sleep(random.uniform(0.02, 0.2))
         finally:
             hinting.cancel()
+            await asyncio.gather(hinting, return_exceptions=True)
             await reader.close()
 
     def _failed(self, why: str) -> None:
