@@ -6,15 +6,20 @@ import os
 import signal
 
 _left: dict[str, int] = {}
-"""The place, and how many times from now it is reached until the process dies there."""
+"""A place, and how many times from now it is reached until the process dies there."""
 
 
 def arm(text: str) -> None:
-    """`name` or `name:n`: die the n-th time from now that the place is reached; an empty text disarms."""
-    name, _, count = text.partition(":")
+    """`name` or `name:n`, several with commas between them: die the n-th time from now that the place is reached, at
+    whichever comes first; an empty text disarms."""
     _left.clear()
-    if name:
+    for name, _, count in (part.partition(":") for part in text.split(",") if part):
         _left[name] = int(count or 1)
+
+
+def dies(name: str) -> bool:
+    """Whether `at` would die there now."""
+    return _left.get(name, 0) == 1
 
 
 def at(name: str) -> None:

@@ -37,6 +37,8 @@ class Parent:
         """The running worker's."""
         self.status: int | None = None
         """What the last one ended with."""
+        self.died_at = ""
+        """The point at which the last one died that was armed."""
         self.passed: Counter[str] = Counter()
         """Point → how often the worker had passed it when it was asked last."""
         self._said = asyncio.Condition()
@@ -72,6 +74,8 @@ class Parent:
                     self.pid, self.status = int(value), None
                 case "ended":
                     self.pid, self.status = None, int(value)
+                case "dies":
+                    self.died_at = value
                 case "passed":
                     self.passed = Counter(json.loads(value))
             async with self._said:

@@ -11,7 +11,7 @@ import importlib.machinery
 import importlib.util
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -32,9 +32,16 @@ passed: Counter[str] = Counter()
 """Point → how often this process has passed it."""
 
 
+last_words: list[Callable[[str], None]] = []
+"""Told the point before the process dies there."""
+
+
 def at(name: str, value: Any = None) -> Any:
     """Pass the point, or die there; answers `value`."""
     passed[name] += 1
+    if failpoint.dies(name):
+        for told in last_words:
+            told(name)
     failpoint.at(name)
     return value
 

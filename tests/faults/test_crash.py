@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Iterable
-from contextlib import AsyncExitStack
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -72,6 +73,8 @@ class Matrix:
 
     def __init__(self, world: World) -> None:
         self.world, self.rows = world, dict[str, Row]()
+        self.lives: dict[str, str] = {}
+        """What cases of a life are marked with → where that life ended."""
 
     async def watch(self) -> dict[str, Phase]:
         """A life under load, from its start to its end in order: point → when it is passed, under load if it can be."""
@@ -87,25 +90,46 @@ class Matrix:
         return phases | {point: Phase.LOAD for point in loaded if loaded[point] > begun[point]}
 
     async def kill(self, point: str, phase: Phase) -> None:
-        """Let the process die at the point, and see another one take over."""
-        world, row = self.world, self.rows.setdefault(point, Row())
-        world.point = point
+        """Let a process die at a point that it passes at its start or its end, and see another one take over."""
+        world = self.world
         if phase is Phase.START:
             await self._end()
             await world.start(arm=point)
         else:
-            await world.parent.tell(f"arm {point}:{world.random.randint(1, 3)}")
-        if phase is Phase.STOP:
+            await world.parent.tell(f"arm {point}")
             await world.parent.kill(signal.SIGTERM)
-        if await world.parent.ended(REACH_LIMIT_S) and world.parent.status == -signal.SIGKILL:
+        await self._dies([point])
+
+    async def kill_under_load(self, left: Counter[str]) -> None:
+        """Let one process after the other die at whichever of the points it passes first that are left, until none is,
+        or none comes by any more."""
+        while left:
+            await self.world.parent.tell("arm " + ",".join(f"{p}:{self.world.random.randint(1, 5)}" for p in left))
+            point = await self._dies(list(left))
+            if point is None:
+                return
+            if left[point] > 0:  # the other world may have been as fast
+                left[point] -= 1
+            left += Counter()  # keeps what is above zero
+
+    async def _dies(self, points: list[str]) -> str | None:
+        """Where it died, and another one has taken over; None if it had to be killed elsewhere."""
+        world = self.world
+        world.point = f"life {len(self.lives) + 1}"
+        died = await world.parent.ended(REACH_LIMIT_S) and world.parent.status == -signal.SIGKILL
+        point = world.parent.died_at if died else points[0]
+        row = self.rows.setdefault(point, Row())
+        if died:
             row.kills += 1
         else:
             row.missed += 1
             await self._end()
+        self.lives[world.point] = point
         died_at = time.monotonic()
         await world.start()
         await world.recovered()
         row.recovered_s.append(time.monotonic() - died_at)
+        return point if died else None
 
     async def settle(self) -> None:
         """The last process lives on until all is done; then walks, figures, log and views must equal the ledger."""
@@ -114,17 +138,19 @@ class Matrix:
         await self.world.start(picky=False)
         await self.world.recovered()
         await self.world.settle()
-        for point, (lost, doubled) in (await self.world.account()).items():
-            row = self.rows.setdefault(point, Row())
-            row.lost, row.doubled = lost, doubled
+        for life, (lost, doubled) in (await self.world.account()).items():
+            row = self.rows.setdefault(self.lives.get(life, life), Row())
+            row.lost += lost
+            row.doubled += doubled
 
     async def _end(self, number: signal.Signals = signal.SIGKILL) -> None:
         await self.world.parent.kill(number)
         assert await self.world.parent.ended(STOP_LIMIT_S), "it does not stop"
 
 
-async def matrix(engine: Engine, directory: Path, seed: int, kills: Iterable[tuple[str, Phase]]) -> Matrix:
-    """Furnish a world, kill its process at these points under load, and settle the account."""
+@asynccontextmanager
+async def broken(engine: Engine, directory: Path, seed: int) -> AsyncIterator[Matrix]:
+    """A world under load, to be killed in the block; then its account is settled."""
     directory.mkdir(exist_ok=True)
     async with AsyncExitStack() as stack:
         parent = await stack.enter_async_context(Parent.warm(directory / "worker.log"))
@@ -135,10 +161,19 @@ async def matrix(engine: Engine, directory: Path, seed: int, kills: Iterable[tup
         await world.recovered()
         await world.furnish()
         async with world.load():
-            for point, phase in kills:
-                await done.kill(point, phase)
+            yield done
         await done.settle()
-        return done
+
+
+async def matrix(
+    engine: Engine, directory: Path, seed: int, kills: Iterable[tuple[str, Phase]], left: Counter[str]
+) -> Matrix:
+    """Kill one world at these points of a start or an end, and under load at what is left of the others."""
+    async with broken(engine, directory, seed) as done:
+        for point, phase in kills:
+            await done.kill(point, phase)
+        await done.kill_under_load(left)
+    return done
 
 
 async def passed(engine: Engine, directory: Path) -> dict[str, Phase]:
@@ -187,7 +222,7 @@ def lost_or_doubled(worlds: list[Matrix]) -> dict[str, Row]:
 async def test_a_kill_at_the_points_that_matter_most_loses_and_doubles_nothing(
     engine: Engine, tmp_path: Path, report: Report
 ) -> None:
-    done = await matrix(engine, tmp_path, 1, [(point, Phase.LOAD) for point in SAMPLE])
+    done = await matrix(engine, tmp_path, 1, [], Counter(SAMPLE))
 
     tell(report, engine, [done])
     assert lost_or_doubled([done]) == {}
@@ -202,11 +237,14 @@ async def test_a_kill_before_or_after_any_await_loses_and_doubles_nothing(
     phases = await passed(engine, tmp_path)
     unpassed = [p for p in all_points() if p not in phases and not p.startswith(tuple(UNPASSED))]
     assert unpassed == [], "nobody gets there: let the load pass them, or say why it does not"
-    kills = [kill for _ in range(KILLS) for kill in phases.items()]
+    kills = [(point, phase) for point, phase in phases.items() if phase is not Phase.LOAD for _ in range(KILLS)]
+    left = Counter({point: KILLS for point, phase in phases.items() if phase is Phase.LOAD})
 
     worlds = await asyncio.gather(
-        matrix(engine, tmp_path / "one", 1, kills[::2]), matrix(twin, tmp_path / "two", 2, kills[1::2])
+        matrix(engine, tmp_path / "one", 1, kills[::2], left), matrix(twin, tmp_path / "two", 2, kills[1::2], left)
     )
 
     tell(report, engine, list(worlds))
     assert lost_or_doubled(list(worlds)) == {}
+    killed = sum((Counter({point: row.kills for point, row in world.rows.items()}) for world in worlds), Counter[str]())
+    assert {point: killed[point] for point in phases if killed[point] < KILLS} == {}

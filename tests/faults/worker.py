@@ -5,7 +5,7 @@ forks a Casewalk for every order on standard input.
 
 While it runs, the worker reads standard input itself:
 
-    arm <point>:<n>      die the n-th time from now that the point is reached
+    arm <point>:<n>,…    die at whichever of these comes first; the last word is `dies <point>`
     count                answered by `passed {point: times}`, which is also its last word if it ends in order
 """
 
@@ -71,6 +71,7 @@ def run(order: dict[str, Any]) -> None:
     """A Casewalk until it is told to stop, or until it dies."""
     os.environ["PICKY"] = str(int(order.pop("picky")))  # a global would be part of what the view declares
     names, port = order.pop("services"), order.pop("port")
+    points.last_words.append(lambda point: say(f"dies {point}"))
     failpoint.arm(order.pop("arm"))
     services = [replace(s, views=(*s.views, PICKED)) if s is METRICS else s for s in SERVICES if s.name in names]
     order["data_dir"] = Path(order["data_dir"])
