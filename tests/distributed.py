@@ -239,10 +239,12 @@ async def the_story(installation: Installation, killed: Sequence[str] = ()) -> s
         await story.begin()
         killing = asyncio.create_task(_one_after_another([installation.kills[name] for name in killed]))
         told = 0
-        while told == 0 or not killing.done():
-            await tell(story)
-            told += 1
-        await killing
+        try:
+            while told == 0 or not killing.done():
+                await tell(story)
+                told += 1
+        finally:  # nobody may be started any more when the others are stopped
+            await killing
         for agent_id in ("ana", "tom"):
             await story.admin.post(f"/v1/agents/{agent_id}:presence", json={"presence": "offline"})
     return f"told {told} times, while {len(killed)} processes were killed"
