@@ -171,8 +171,8 @@ class Consumer:
                     await asyncio.sleep(random.uniform(0.02, 0.2))
         finally:
             hinting.cancel()
-            await asyncio.gather(hinting, return_exceptions=True)
             await reader.close()
+            await asyncio.gather(hinting, return_exceptions=True)
 
     def _failed(self, why: str) -> None:
         self._failures += 1

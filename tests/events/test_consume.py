@@ -382,7 +382,7 @@ async def test_lanes_are_shared_fairly_and_handed_back_at_once(intake: Host) -> 
 
 async def test_two_processes_take_every_record_once(world: World) -> None:
     async with world.running() as first, world.running(ROUTER) as second:
-        cases = [str(uuid4()) for _ in range(3 * RETRIES)]
+        cases = [str(uuid4()) for _ in range(60)]
         await asyncio.gather(*(first["intake"].store.change(CASE(c), decision=open_case, actor="key:t") for c in cases))
         for case_id in cases:
             await until(partial(has, first["router"], case_id, 2))

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import UnknownTopicOrPartitionError
 
-from services.runtime.broker import Broker, BrokerUnavailable
+from services.runtime.broker import ARCHIVE, Broker, BrokerUnavailable
 
 pytestmark = pytest.mark.broker
 
@@ -140,6 +140,11 @@ def test_a_missing_java_is_named(directory: Path, monkeypatch: pytest.MonkeyPatc
 
     with pytest.raises(BrokerUnavailable, match="needs a Java runtime"):
         Broker.start(directory)
+
+
+def test_it_starts_from_what_java_kept_of_its_classes(directory: Path) -> None:
+    with Broker.start(directory) as broker:
+        assert any(Path(kept.path).name == ARCHIVE for kept in psutil.Process(broker.pids[1]).memory_maps())
 
 
 def test_it_runs_apart_from_our_terminal_and_ends_when_told(directory: Path) -> None:
