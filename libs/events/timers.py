@@ -20,7 +20,7 @@ from events.store import Change, Changed, Fold, New, Outcome, Retry, Store
 from events.views import View
 from events.views.rows import hold
 
-TOGETHER = 500
+TOGETHER = 1000
 """Subjects whose timers fire in one transaction."""
 
 SILENT_AFTER = timedelta(seconds=10)
@@ -69,40 +69,51 @@ class Firing:
         self._note_silence(timers, [mark.source for mark in marks if now - mark.at > SILENT_AFTER])
         up_to = min([now, *(mark.at for mark in marks)])  # a mark lies ahead where a clock went back since
         partitions = [partition for topic, partition in leased if topic == timers.fold.topic]
-        for partition in await _with_something_due(conn, timers.view, partitions, up_to):
-            outcomes: list[Outcome] = []
-            async with conn.transaction():
-                if await self._has_read(conn, (timers.fold.topic, partition), marks):
-                    outcomes = await self._fire_due(conn, timers, partition, up_to)
-                failpoint("timers.before_commit")
-            self.store.committed(outcomes)
-            for outcome in outcomes:
-                if not isinstance(outcome, Changed | Retry):
-                    log_.error("a timer did not fire", view=timers.view.name, why=repr(outcome))
+        due = await _with_something_due(conn, timers.view, partitions, up_to)
+        if not due:
+            return
+        outcomes: list[Outcome] = []
+        async with conn.transaction():
+            read = await self._have_read(conn, [(timers.fold.topic, partition) for partition in due], marks)
+            if read:
+                outcomes = await self._fire_due(conn, timers, read, up_to)
+            failpoint("timers.before_commit")
+        self.store.committed(outcomes)
+        for outcome in outcomes:
+            if not isinstance(outcome, Changed | Retry):
+                log_.error("a timer did not fire", view=timers.view.name, why=repr(outcome))
 
-    async def _has_read(self, conn: Connection, lane: Lane, marks: Sequence[Mark]) -> bool:
-        """Whether the lane is ours, locked by now, and has passed what every mark speaks of."""
-        position = (await lanes.lock(conn, self.consumer, self.worker, [lane])).get(lane)
-        return position is not None and all(mark.offsets.get(lane, 0) <= position.next_offset for mark in marks)
+    async def _have_read(self, conn: Connection, lanes_: Sequence[Lane], marks: Sequence[Mark]) -> list[int]:
+        """The partitions of those lanes that are ours, locked by now, and have passed what every mark speaks of."""
+        positions = await lanes.lock(conn, self.consumer, self.worker, lanes_)
+        return [
+            lane[1]
+            for lane, position in positions.items()
+            if all(mark.offsets.get(lane, 0) <= position.next_offset for mark in marks)
+        ]
 
-    async def _fire_due(self, conn: Connection, timers: Timers, partition: int, up_to: datetime) -> list[Outcome]:
+    async def _fire_due(
+        self, conn: Connection, timers: Timers, partitions: Sequence[int], up_to: datetime
+    ) -> list[Outcome]:
         changes = [
             Change((timers.fold(subject),), partial(timers.fire, up_to), f"service:{self.store.source}")
-            for subject in await self._due(conn, timers, partition, up_to)
+            for subject in await self._due(conn, timers, partitions, up_to)
         ]
         return await self.store.apply(conn, changes)
 
-    async def _due(self, conn: Connection, timers: Timers, partition: int, up_to: datetime) -> list[str]:
+    async def _due(
+        self, conn: Connection, timers: Timers, partitions: Sequence[int], up_to: datetime
+    ) -> list[str]:
         """The subjects to fire now, the longest due first. Parked ones are left out here, or many of them would take
         every place."""
         view = timers.view
         table = (await hold(conn, [view]))[view.name]
         rows = await conn.fetch(
-            f"select d.{view.subject} as subject from {table} d where d.due_at <= $1 and d.partition = $2"
+            f"select d.{view.subject} as subject from {table} d where d.due_at <= $1 and d.partition = any($2)"
             f" and not exists (select from parked p where p.consumer = $3 and p.topic = $4"
             f" and p.subject = d.{view.subject} and p.source is not null) order by d.due_at limit $5",
             up_to,
-            partition,
+            list(partitions),
             self.consumer,
             timers.fold.topic,
             TOGETHER,
