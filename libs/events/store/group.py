@@ -256,6 +256,7 @@ class Group:
         drafted: list[Recorded[Any]] = []
         last = {stream.key: dataclasses.replace(self.heads[stream.key]) for stream in change.streams}
         trace = traceparent(change.cause.traceparent if change.cause else "")
+        ours = change.actor == f"service:{self.store.source}"
         for index, item in enumerate(wanted):
             new = item if isinstance(item, New) else New(item)
             stream = change.streams[new.stream]
@@ -270,7 +271,7 @@ class Group:
                     self.store.source,
                     *stream.key,
                     head.version,
-                    _possible(new.occurred_at or now, None if change.cause else now),
+                    _possible(new.occurred_at or now, None if ours else now),
                     head.recorded_at,
                     change.actor,
                     event_id if flow is None else flow.correlation_id,
@@ -370,7 +371,7 @@ def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
 
 
 def _possible(occurred_at: datetime, now: datetime | None) -> datetime:
-    """`now` is None for a reaction: what it tells of was recorded, by a clock that may have gone back since."""
+    """`now` is None where a service speaks of itself: of what was recorded, by a clock that may have gone back since."""
     if now is not None and occurred_at > now + AHEAD:
         raise Invalid(f"{occurred_at.isoformat()} is more than 5 minutes ahead of our clock")
     if occurred_at < OLDEST:
