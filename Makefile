@@ -5,6 +5,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 
+# What Python compiled is kept: a test run starts some hundred processes of ours.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := .venv/bin
 # embedded: PostgreSQL only; all: Kafka too.
 ENGINE ?= all

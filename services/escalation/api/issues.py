@@ -1,10 +1,10 @@
 """Mass issues are proposed, accepted or not, gather cases, and are told and resolved once for all of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import uuid4, uuid5
 
 from fastapi import APIRouter, Query, Request, Response
@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 from events.errors import Invalid, Unknown
 from events.event import NAMESPACE, Label, Ref, Text
 from events.operations import Role
-from events.store import Changed, New
+from events.store import Changed, Decision
 from services.escalation.api.configuration import ConfigId
 from services.escalation.decide import issues as decide
 from services.escalation.decide.case import FOLD
@@ -156,15 +156,9 @@ def _add_stages(router: APIRouter, door: Door) -> None:
     leads = door.caller(Role.LEAD)
 
     async def change(
-        issue_id: str, order: Order, caller: Caller, response: Response, decision: Callable[..., Any]
+        issue_id: str, order: Order, caller: Caller, response: Response, decision: Decision
     ) -> IssueAnswer:
-        changed = await door.host.store.change(
-            ISSUE(f"issue:{issue_id}"),
-            decision=decision,
-            actor=caller.actor,
-            expected=caller.expected,
-            once=caller.once(order, 200, issue_id=issue_id),
-        )
+        changed = await _change(door, issue_id, (), order, caller, decision)
         written(response, changed)
         return _issue(changed.states[0])
 
@@ -193,26 +187,14 @@ def _add_stages(router: APIRouter, door: Door) -> None:
 def _add_cases(router: APIRouter, door: Door) -> None:
     host, leads = door.host, door.caller(Role.LEAD)
 
-    async def change(
-        issue_id: str, case_ids: Sequence[str], order: Order, caller: Caller, decision: Callable[..., list[New]]
-    ) -> Changed:
-        return await host.store.change(
-            ISSUE(f"issue:{issue_id}"),
-            *(FOLD(case_id) for case_id in case_ids),
-            decision=decision,
-            actor=caller.actor,
-            expected=caller.expected,
-            once=caller.once(order, 200, issue_id=issue_id),
-        )
-
     async def change_all(
-        issue_id: str, order: Order, caller: Caller, response: Response, decision: Callable[..., list[New]]
+        issue_id: str, order: Order, caller: Caller, response: Response, decision: Decision
     ) -> IssueAnswer:
         """Over the cases that belong to it now: those linked meanwhile make us read them again."""
 
         async def over_all() -> IssueAnswer:
             state, _ = await host.store.state(ISSUE(f"issue:{issue_id}"))
-            changed = await change(issue_id, state.case_ids, order, caller, decision)
+            changed = await _change(door, issue_id, state.case_ids, order, caller, decision)
             written(response, changed)
             return _issue(changed.states[0])
 
@@ -229,7 +211,7 @@ def _add_cases(router: APIRouter, door: Door) -> None:
         caller: Annotated[Caller, door.caller(Role.AGENT, Role.LEAD)],
     ) -> IssueAnswer:
         """What is told and resolved for the issue from here on goes for these cases, too."""
-        changed = await change(issue_id, tuple(dict.fromkeys(order.case_ids)), order, caller, decide.link)
+        changed = await _change(door, issue_id, tuple(dict.fromkeys(order.case_ids)), order, caller, decide.link)
         written(response, changed)
         return _issue(changed.states[0])
 
@@ -246,6 +228,25 @@ def _add_cases(router: APIRouter, door: Door) -> None:
     ) -> IssueAnswer:
         """One resolution; a moment later intake has resolved every case of it that is open."""
         return await change_all(issue_id, order, caller, response, partial(decide.resolve, order.code))
+
+
+async def _change(
+    door: Door,
+    issue_id: str,
+    case_ids: Sequence[str],
+    order: Order,
+    caller: Caller,
+    decision: Decision,
+) -> Changed:
+    """Over the issue and these cases."""
+    return await door.host.store.change(
+        ISSUE(f"issue:{issue_id}"),
+        *(FOLD(case_id) for case_id in case_ids),
+        decision=decision,
+        actor=caller.actor,
+        expected=caller.expected,
+        once=caller.once(order, 200, issue_id=issue_id),
+    )
 
 
 def _made(caller: Caller) -> str:

@@ -138,7 +138,7 @@ def applies(content: LadderPublished, facts: Facts) -> bool:
 # ------------------------------------------------------------------------------------------------------------- climbing
 
 
-def climb(event: Recorded[CaseEvent], now: datetime, case: Case, seen: Seen) -> list[New]:
+def climb(event: Recorded[CaseEvent], seen: Seen, now: datetime, case: Case) -> list[New]:
     """The highest rung that the event makes fire; none if the case has moved on, or somebody owns the escalation."""
     if not _concerns(event.data, case) or (case.escalation and case.escalation.status is Status.ACKNOWLEDGED):
         return []

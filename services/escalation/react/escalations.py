@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from events.case import (
     CaseClassified,
@@ -21,12 +20,11 @@ from events.case import (
 from events.consume import Reactor
 from events.database import Connection
 from events.event import CASES, CaseEvent, Recorded
-from events.store import New
 from events.timers import Timers
 from events.views import project
 from events.wire import VOCABULARY
 from services.escalation.decide import ladders
-from services.escalation.decide.case import FOLD, Case
+from services.escalation.decide.case import FOLD
 from services.escalation.decide.ladders import Seen
 from services.escalation.views.escalations import ESCALATIONS
 from services.escalation.views.ladders import ladders_in_force
@@ -48,16 +46,11 @@ async def seen_of(conn: Connection, case_ids: Sequence[str]) -> Seen:
     return Seen(await ladders_in_force(conn), await rotas_in_force(conn), pasts)
 
 
-def react(event: Recorded[CaseEvent], seen: Seen, now: datetime, case: Case) -> Sequence[New]:
-    """The highest rung that the event makes fire."""
-    return ladders.climb(event, now, case, seen)
-
-
 REACTOR = Reactor(
     "escalation.ladders",
     reads=(*FACTS, CaseReopened, CaseFlagged, FeedbackReceived, ClockWarned, ClockBreached, EscalationUnanswered),
     fold=FOLD,
-    decide=react,
+    decide=ladders.climb,
     look=look,
     keeps=True,
 )
