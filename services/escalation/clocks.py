@@ -7,8 +7,8 @@ what held from when on, when it was paused and when it ended; everything else is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
@@ -21,7 +21,7 @@ from events.case import (
     ClockSpan,
     ClockWarning,
 )
-from events.event import named
+from events.event import named, replace
 from events.operations import PromisePublished
 from services.escalation import calendars
 from services.escalation.calendars import Timetable
@@ -63,7 +63,7 @@ def pinned(pins: Pins, episode: int, refs: tuple[str, ...]) -> Pins:
     return (*(pin for pin in pins if pin[0] < episode), (episode, refs))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Span:
     """What holds from `since` on: nothing is promised where the promise is None."""
 
@@ -75,7 +75,7 @@ class Span:
     target_s: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pause:
     since: datetime
     until: datetime | None
@@ -91,7 +91,7 @@ Key = tuple[ClockKind, int, int]
 """(kind, episode, turn)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Clock:
     """One obligation to one customer, or one unit's or partner's time with a case."""
 
@@ -186,24 +186,29 @@ class Times:
         until = at if clock.ended_at is None else min(at, clock.ended_at)
         return sum((closes - opens for opens, closes in self.counted(clock, until)), timedelta())
 
-    def reached(self, clock: Clock, used: timedelta) -> datetime | None:
-        """The first moment at which so much time is used; None while a pause lasts before it, or where the calendar has
-        no such moment in 10 years."""
-        left = used
+    def reached(self, clock: Clock, used: Iterable[timedelta]) -> dict[timedelta, datetime | None]:
+        """For each of these the first moment at which so much time is used; None while a pause lasts before it, or
+        where the calendar has no such moment in 10 years."""
+        ahead, found, gone = sorted(set(used)), dict[timedelta, datetime | None](), timedelta()
         for opens, closes in self.counted(clock, None):
-            if closes - opens >= left:
-                return opens + left
-            left -= closes - opens
-        return None
+            while ahead and ahead[0] - gone <= closes - opens:
+                share = ahead.pop(0)
+                found[share] = opens + (share - gone)
+            if not ahead:
+                break
+            gone += closes - opens
+        return found | dict.fromkeys(ahead)
 
     def owing(self, clock: Clock, percents: Sequence[int]) -> Clock:
         """The clock with its due time and the warnings that are still to come."""
         if clock.span.target_s is None:
             return replace(clock, due_at=None, tzdata=None, warnings=())
         target = timedelta(seconds=clock.span.target_s)
-        moments = [(p, self.reached(clock, target * p / 100)) for p in percents if p not in clock.warned]
-        warnings = tuple(ClockWarning(percent=p, at=at) for p, at in moments if at is not None)
-        due_at = self.reached(clock, target)
+        shares = {percent: target * percent / 100 for percent in percents if percent not in clock.warned}
+        moments = self.reached(clock, (target, *shares.values()))
+        ahead = ((percent, moments[share]) for percent, share in shares.items())
+        warnings = tuple(ClockWarning(percent=percent, at=at) for percent, at in ahead if at is not None)
+        due_at = moments[target]
         return replace(clock, due_at=due_at, tzdata=self.tzdata if due_at else None, warnings=warnings)
 
     def elapsed_s(self, clock: Clock, at: datetime) -> int:

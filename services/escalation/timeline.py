@@ -7,8 +7,9 @@ matter in which order they were heard.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from events.case import (
     ENDED,
@@ -30,7 +31,7 @@ from events.case import (
     UnitKind,
     evolve,
 )
-from events.event import CaseEvent, Recorded
+from events.event import CaseEvent, Recorded, replace
 from events.operations import PromiseKind
 from services.escalation.clocks import Clock, Key, Pause, Promise, Span
 from services.escalation.decide.promises import applies, pauses_of, target_of
@@ -40,6 +41,17 @@ WAITING = (Category.WAITING_CUSTOMER, Category.WAITING_PARTNER, Category.WAITING
 RECENT = timedelta(hours=1)
 """A pause for the customer needs a public message by a person of ours that is no older: else nobody asked the customer
 anything, and a machine that acknowledges asks nothing."""
+
+
+class Ruling(NamedTuple):
+    """What goes for a clock of a case as it is."""
+
+    promise: Promise | None
+    """The first that is about such clocks and applies to the case."""
+    target_s: int | None
+    pauses: tuple[Category, ...]
+    """Where it does not count."""
+
 
 EPISODE_CLOCKS = (ClockKind.HANDLING, ClockKind.REQUESTER_WAIT, ClockKind.RESOLUTION)
 
@@ -59,6 +71,8 @@ class Timeline:
     owner_kind: PromiseKind = PromiseKind.INTERNAL
     begun: set[Key] = field(default_factory=set)
     """Clocks that started with the fact in hand."""
+    rulings: dict[object, Ruling] = field(default_factory=dict)
+    """By all that they depend on: few facts change any of it."""
 
     def take(self, event: Recorded[CaseEvent]) -> None:
         """One more fact, no earlier than the ones before."""
@@ -168,7 +182,7 @@ class Timeline:
         asked = self._asked(at)
         for clock in self._running():
             last = clock.pauses[-1] if clock.paused else None
-            wanted = reason if reason in self._pauses(clock) else None
+            wanted = reason if reason in self._ruling(clock).pauses else None
             if last is not None and last.reason is not wanted:
                 clock = _resumed(clock, at)
                 self._put(clock)
@@ -182,24 +196,31 @@ class Timeline:
 
     def _target(self, at: datetime) -> None:
         for clock in self._running():
-            promise = self._promise(clock)
+            promise, target_s, _ = self._ruling(clock)
             span = Span(at)
-            if promise is not None and (target_s := target_of(promise.content, clock.kind, self.case)) is not None:
+            if promise is not None and target_s is not None:
                 span = Span(at, promise.ref, promise.content.calendar, target_s)
             if clock.key in self.begun:
                 self._put(replace(clock, spans=(replace(span, since=clock.started_at),)))
             elif replace(span, since=clock.span.since) != clock.span:
                 self._put(replace(clock, spans=(*clock.spans, span)))
 
-    def _promise(self, clock: Clock) -> Promise | None:
-        """The first promise that is about such clocks and applies to the case as it is."""
-        about = self.owner_kind if clock.kind is ClockKind.OWNERSHIP else PromiseKind.CUSTOMER
-        pinned: Sequence[Promise] = next((of for since, of in reversed(self.promises) if since <= clock.episode), ())
-        return next((p for p in pinned if p.content.kind is about and applies(p.content, self.case)), None)
-
-    def _pauses(self, clock: Clock) -> tuple[Category, ...]:
-        promise = self._promise(clock)
-        return pauses_of(None if promise is None else promise.content, clock.kind, self.case)
+    def _ruling(self, clock: Clock) -> Ruling:
+        case, kind = self.case, clock.kind
+        about = self.owner_kind if kind is ClockKind.OWNERSHIP else PromiseKind.CUSTOMER
+        pins: tuple[int, Sequence[Promise]] = next(
+            ((since, of) for since, of in reversed(self.promises) if since <= clock.episode), (0, ())
+        )
+        since, pinned = pins
+        case_as_it_is = (case.channel, case.market, case.language, case.journey, case.priority, case.tier)
+        found = self.rulings.get((kind, about, since, case_as_it_is))
+        if found is None:
+            promise = next((p for p in pinned if p.content.kind is about and applies(p.content, case)), None)
+            content = None if promise is None else promise.content
+            target_s = None if content is None else target_of(content, kind, case)
+            found = Ruling(promise, target_s, pauses_of(content, kind, case))
+            self.rulings[kind, about, since, case_as_it_is] = found
+        return found
 
 
 def _resumed(clock: Clock, at: datetime) -> Clock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 
@@ -21,7 +21,7 @@ from events.case import (
     ClockWarned,
     PromisesPinned,
 )
-from events.event import CASES, CaseEvent, Recorded
+from events.event import CASES, CaseEvent, Recorded, replace
 from events.store import Fold
 from services.escalation import clocks
 from services.escalation.clocks import Clock, Key, Pause, Pins, Span
@@ -30,7 +30,7 @@ from services.escalation.decide.escalations import Escalation, all_escalations
 NO_CLOCKS: Mapping[Key, Clock] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Case:
     """A case as escalation knows it."""
 

@@ -8,7 +8,7 @@ is ever unsaid: a breach stays in the stream, and stays the only one of its cloc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -25,7 +25,7 @@ from events.case import (
     ClockWarned,
     PromisesPinned,
 )
-from events.event import CaseEvent, Recorded
+from events.event import CaseEvent, Recorded, replace
 from events.store import New
 from services.escalation.clocks import Clock, Key, Promise, Times, account, obligation, percents_of, pinned
 from services.escalation.decide.case import Case
