@@ -71,8 +71,8 @@ class Serving:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    async def start(self) -> None:
-        """Start it, and wait until its doors are open."""
+    async def start(self, limit_s: float = START_LIMIT_S) -> None:
+        """Start it, and wait until its doors are open. If they do not open it is ended."""
         with (self.directory / f"{self.service}-{self.port}.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", self.program, "serve", *self.service.split(), f"--port={self.port}"),
@@ -80,7 +80,11 @@ class Serving:
                 stdout=log,
                 stderr=log,
             )
-        await until(self.ready, START_LIMIT_S, poll_s=0.1)
+        try:
+            await until(self.ready, limit_s, poll_s=0.1)
+        except BaseException:
+            await self._end(signal.SIGKILL)
+            raise
 
     async def ready(self) -> bool:
         assert self.process is not None

@@ -149,7 +149,7 @@ class Escalation:
         serving = Serving("escalation", quiet.directory, variables)
         headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
         async with httpx.AsyncClient(base_url=serving.url, headers=headers, timeout=None, verify=AUTHORITIES) as client:  # noqa: S113
-            await serving.start()
+            await serving.start(READ_LIMIT_S)
             try:
                 yield cls(quiet, serving, client)
             finally:
