@@ -55,8 +55,8 @@ class Engine:
             namespace=self.namespace,
         )
 
-    def log(self, service: str) -> Log:
-        return PostgresLog(self.dsn) if self.kafka is None else KafkaLog(self.kafka, service, self.namespace)
+    def log(self) -> Log:
+        return PostgresLog(self.dsn) if self.kafka is None else KafkaLog(self.kafka, self.namespace)
 
 
 @dataclass
@@ -98,7 +98,7 @@ class Ground:
     @asynccontextmanager
     async def host(self, service: Service, engine: Engine) -> AsyncIterator[Host]:
         """A host in this process whose parts do not run: the row runs the one it measures."""
-        log = engine.log(service.name)
+        log = engine.log()
         await log.start()
         host = await Host.open(service, engine.settings(self.directory), log)
         try:

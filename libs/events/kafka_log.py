@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,14 +49,13 @@ log_ = structlog.get_logger("kafka")
 class KafkaLog:
     """The topics `casewalk.cases`, `casewalk.operations` and `casewalk.marks`, with `namespace` before their names."""
 
-    def __init__(
-        self, bootstrap: str, service: str, namespace: str = "", security: KafkaSecurity = KafkaSecurity()
-    ) -> None:
-        self.bootstrap, self.service, self.namespace = bootstrap, service, namespace
+    def __init__(self, bootstrap: str, namespace: str = "", security: KafkaSecurity = KafkaSecurity()) -> None:
+        self.bootstrap, self.namespace = bootstrap, namespace
         self.client: dict[str, Any] = {"bootstrap_servers": bootstrap, **security.options()}
         self.send_within_s, self.stop_within_s = SEND_WITHIN_S, STOP_WITHIN_S
-        self._producer: AIOKafkaProducer | None = None
-        self._making = asyncio.Lock()
+        self._producers: dict[str, AIOKafkaProducer] = {}
+        """By source: what fails for one service is no matter of another's in the same process."""
+        self._making: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._admin: AIOKafkaAdminClient | None = None
         self._marks: AIOKafkaConsumer | None = None
         self._asking: AIOKafkaConsumer | None = None
@@ -67,7 +67,7 @@ class KafkaLog:
     # ------------------------------------------------------------------------------------------------ start and stop
 
     async def start(self) -> None:
-        admin = AIOKafkaAdminClient(**self.client, client_id=f"casewalk-{self.service}")
+        admin = AIOKafkaAdminClient(**self.client, client_id="casewalk")
         try:
             await admin.start()
         except (KafkaError, OSError) as error:
@@ -80,19 +80,19 @@ class KafkaLog:
         await start(self._marks, STOP_WITHIN_S)
         self._asking = AIOKafkaConsumer(**self.client, enable_auto_commit=False, retry_backoff_ms=20)
         await start(self._asking, STOP_WITHIN_S)
-        self._marks_task = asyncio.create_task(self._follow_marks(self._marks), name=f"{self.service} marks")
+        self._marks_task = asyncio.create_task(self._follow_marks(self._marks), name="marks")
 
     async def stop(self) -> None:
         if self._marks_task is not None:
             self._marks_task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._marks_task
-        clients = [client for client in (self._marks, self._asking, self._producer) if client is not None]
+        clients = [client for client in (self._marks, self._asking, *self._producers.values()) if client is not None]
         closing = [close(client, STOP_WITHIN_S) for client in clients]
         if self._admin is not None:
             closing.append(within(self._admin.close(), STOP_WITHIN_S))
         await asyncio.gather(*closing)
-        self._producer = None
+        self._producers.clear()
 
     def warnings(self) -> Sequence[str]:
         return self._warnings
@@ -144,26 +144,36 @@ class KafkaLog:
     # ------------------------------------------------------------------------------------------------------- writing
 
     async def append(self, conn: Connection, records: Sequence[Record]) -> dict[Lane, int]:
-        try:
-            async with asyncio.timeout(self.send_within_s):
-                producer = await self._producing()
-                acks = [await self._send(producer, record) for record in records]
-                metas = await asyncio.gather(*acks)
-        except (KafkaError, TimeoutError, OSError) as error:
-            await self._drop_producer()
-            raise RelayFailed(f"Kafka did not acknowledge: {type(error).__name__} {error}") from error
+        async with self._sending(records[0].source) as producer:
+            acks = [await self._send(producer, record) for record in records]
+            metas = await asyncio.gather(*acks)
         ends: dict[Lane, int] = {}
         for record, meta in zip(records, metas, strict=True):
             lane = (record.topic, record.partition)
             ends[lane] = max(ends.get(lane, 0), meta.offset + 1)
         return ends
 
-    async def _producing(self) -> AIOKafkaProducer:
-        async with self._making:
-            if self._producer is None:
+    @asynccontextmanager
+    async def _sending(self, source: str) -> AsyncIterator[AIOKafkaProducer]:
+        """The source's producer, for so long as sending may take. One that failed once may stay dead (aiokafka #1017):
+        next time a new one is made."""
+        producer = None
+        try:
+            async with asyncio.timeout(self.send_within_s):
+                producer = await self._producing(source)
+                yield producer
+        except (KafkaError, TimeoutError, OSError) as error:
+            if producer is not None and self._producers.get(source) is producer:
+                del self._producers[source]
+                await close(producer, self.stop_within_s)
+            raise RelayFailed(f"Kafka did not acknowledge: {type(error).__name__} {error}") from error
+
+    async def _producing(self, source: str) -> AIOKafkaProducer:
+        async with self._making[source]:
+            if source not in self._producers:
                 producer = AIOKafkaProducer(
                     **self.client,
-                    client_id=f"casewalk-{self.service}",
+                    client_id=f"casewalk-{source}",
                     enable_idempotence=True,
                     compression_type="zstd",
                     linger_ms=0,
@@ -171,8 +181,8 @@ class KafkaLog:
                     max_request_size=1024 * 1024,
                 )
                 await start(producer, STOP_WITHIN_S)
-                self._producer = producer
-            return self._producer
+                self._producers[source] = producer
+            return self._producers[source]
 
     async def _send(self, producer: AIOKafkaProducer, record: Record) -> asyncio.Future[Any]:
         """Kafka's own timestamp is never ahead of us: a broker refuses what is an hour ahead of it, and everything that
@@ -186,12 +196,6 @@ class KafkaLog:
             headers(record),
         )
         return acknowledged
-
-    async def _drop_producer(self) -> None:
-        """A producer that failed once may stay dead (aiokafka #1017): make a new one next time."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            await close(producer, self.stop_within_s)
 
     async def grew(self, records: int) -> None:
         """Kafka wakes its readers itself."""
@@ -221,13 +225,8 @@ class KafkaLog:
     async def state_mark(self, mark: Mark) -> None:
         offsets = [[topic, partition, offset] for (topic, partition), offset in mark.offsets.items()]
         value = json.dumps({"source": mark.source, "at": rfc3339(mark.at), "offsets": offsets}).encode()
-        try:
-            async with asyncio.timeout(self.send_within_s):
-                producer = await self._producing()
-                await producer.send_and_wait(self.namespace + MARKS, value, mark.source.encode(), 0)
-        except (KafkaError, TimeoutError, OSError) as error:
-            await self._drop_producer()
-            raise RelayFailed(f"Kafka did not take the mark: {error}") from error
+        async with self._sending(mark.source) as producer:
+            await producer.send_and_wait(self.namespace + MARKS, value, mark.source.encode(), 0)
 
     async def marks(self) -> dict[str, Mark]:
         return dict(self._newest)
@@ -319,7 +318,7 @@ class KafkaReader:
         if self._consumer is None:
             consumer = AIOKafkaConsumer(
                 **self._log.client,
-                client_id=f"casewalk-{self._name or self._log.service}",
+                client_id=f"casewalk-{self._name}" if self._name else "casewalk",
                 group_id=None if self._name is None else self._log.namespace + self._name,
                 enable_auto_commit=False,
                 auto_offset_reset="none",

@@ -101,9 +101,7 @@ class Firing:
         ]
         return await self.store.apply(conn, changes)
 
-    async def _due(
-        self, conn: Connection, timers: Timers, partitions: Sequence[int], up_to: datetime
-    ) -> list[str]:
+    async def _due(self, conn: Connection, timers: Timers, partitions: Sequence[int], up_to: datetime) -> list[str]:
         """The subjects to fire now, the longest due first. Parked ones are left out here, or many of them would take
         every place."""
         view = timers.view

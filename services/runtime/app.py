@@ -45,15 +45,14 @@ async def running(
     Unavailable where one does not answer.
     """
     async with AsyncExitStack() as stack:
-        logs = [_log(service, settings) for service in services]
-        if settings.kafka is None:
-            logs = logs[:1] * len(logs)
+        log = _log(settings)
         hosts: list[Host] = []
-        stack.push_async_callback(_stop, dict.fromkeys(logs))
-        await asyncio.gather(*(log.start() for log in dict.fromkeys(logs)))
+        stack.push_async_callback(log.stop)
+        await log.start()
         stack.push_async_callback(_stop, hosts)
-        for service, log in zip(services, logs, strict=True):
-            hosts.append(await Host.open(service, settings, log))
+        for service in services:
+            host = await Host.open(service, settings, log)
+            hosts.append(host)  # at once: it is stopped if the next one cannot be opened
         await _start(hosts)
         yield (opened or application)(hosts)
 
@@ -68,18 +67,19 @@ async def _start(hosts: Sequence[Host]) -> None:
         raise errors.exceptions[0] from None
 
 
-async def _stop(parts: Iterable[Host | Log]) -> None:
+async def _stop(hosts: Iterable[Host]) -> None:
     """Stop all beside each other, so that together they take no longer than the slowest."""
-    ends = await asyncio.gather(*(part.stop() for part in parts), return_exceptions=True)
+    ends = await asyncio.gather(*(host.stop() for host in hosts), return_exceptions=True)
     for error in ends:
         if error is not None:
             raise error
 
 
-def _log(service: Service, settings: Settings) -> Log:
+def _log(settings: Settings) -> Log:
+    """One for all services of the process."""
     if settings.kafka is None:
         return PostgresLog(settings.database_url)
-    return KafkaLog(settings.kafka, service.name, settings.namespace, settings.kafka_security)
+    return KafkaLog(settings.kafka, settings.namespace, settings.kafka_security)
 
 
 def application(hosts: Sequence[Host]) -> FastAPI:

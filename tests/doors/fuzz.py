@@ -17,7 +17,7 @@ from tests.until import until
 
 ROOT = Path(__file__).resolve().parents[2]
 
-EXAMPLES = 12
+EXAMPLES = 6
 """Generated requests at each door, beside those that cover its schema."""
 
 OFTEN = 0.8

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.conn import AIOKafkaConnection
@@ -20,6 +21,7 @@ from events.event import CASES
 from events.kafka_log import KafkaLog
 from events.log import LANES, Log
 from events.postgres_log import RECENT, SMALL_CHARS, Recent
+from events.relay import RelayFailed
 from events.store import Change
 from events.testing import recorded
 from events.wire import Record, partition_of, record
@@ -187,7 +189,7 @@ async def test_a_topic_that_would_lose_or_mix_history_is_refused(
     await admin.start()
     try:
         await admin.create_topics([NewTopic(namespace + CASES, partitions, 1, topic_configs=configs)])
-        log = KafkaLog(kafka, "intake", namespace)
+        log = KafkaLog(kafka, namespace)
         with pytest.raises(Invalid, match=why):
             await log.start()
         await log.stop()
@@ -199,7 +201,7 @@ async def test_a_topic_that_would_lose_or_mix_history_is_refused(
 async def test_topics_that_one_lost_broker_takes_along_are_warned_of(kafka: str) -> None:
     """The run's broker is alone, so every topic has the one copy; `faults/test_brokers.py` has three."""
     namespace = f"few{uuid4().hex[:8]}"
-    log = KafkaLog(kafka, "intake", namespace)
+    log = KafkaLog(kafka, namespace)
     assert not log.warnings()
     await log.start()
     await log.stop()
@@ -251,9 +253,32 @@ def test_what_was_fetched_is_forgotten_beyond_a_bound_and_never_given_across_a_g
     assert recent.of({lane: (100, 101)}) == {}
 
 
+async def test_what_one_service_cannot_send_holds_up_no_other_of_its_process(kafka: str, database: str) -> None:
+    """And it sends again afterwards: a client that failed may stay dead, so another one is made."""
+    namespace = f"t{uuid4().hex[:10]}"
+    log = KafkaLog(kafka, namespace)
+    await log.start()
+    conn = await asyncpg.connect(database)
+
+    async def send(source: str) -> int:
+        event = recorded(an(CaseOpened), subject=str(uuid4()))
+        return sum((await log.append(conn, [record(event)._replace(source=source)])).values())
+
+    assert await send("intake") == await send("router") == 1
+    await log._producers["intake"].stop()
+    with pytest.raises(RelayFailed):
+        await send("intake")
+    assert await send("router") >= 1
+    assert await send("intake") >= 1
+    assert len(await read_all(log)) == 4
+    await conn.close()
+    await log.stop()
+    await delete_topics(kafka, namespace)
+
+
 async def test_a_reader_that_is_cancelled_while_it_connects_leaves_no_connection_open(kafka: str) -> None:
     namespace = f"t{uuid4().hex[:10]}"
-    log = KafkaLog(kafka, "intake", namespace)
+    log = KafkaLog(kafka, namespace)
     await log.start()
     await log.ends()
     known = open_connections()

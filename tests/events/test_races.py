@@ -442,7 +442,7 @@ async def test_readers_do_not_wait_while_a_view_is_verified_and_rebuilt_at_once(
 async def test_a_producer_whose_broker_is_gone_leaves_nothing_running_behind(tmp_path: Path) -> None:
     unused: Any = None  # Kafka appends in no transaction
     with Broker.start(tmp_path / "kafka") as broker:
-        log = KafkaLog(broker.bootstrap, "intake", "gone")
+        log = KafkaLog(broker.bootstrap, "gone")
         log.send_within_s, log.stop_within_s = 1.0, 0.5
         await log.start()
         await log.append(unused, made([queued()], str(uuid4()), "router"))
@@ -459,7 +459,7 @@ async def test_a_reader_whose_broker_is_gone_is_not_ended_by_its_client_and_read
     unused: Any = None
     record, lane = made([queued()], str(uuid4()), "router")[0], (CASES, 0)
     with Broker.start(tmp_path / "kafka") as broker:
-        log = KafkaLog(broker.bootstrap, "intake", "back")
+        log = KafkaLog(broker.bootstrap, "back")
         log.send_within_s, log.stop_within_s = 1.0, 0.5
         await log.start()
         await log.append(unused, [record._replace(partition=0)])

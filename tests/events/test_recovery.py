@@ -130,7 +130,7 @@ PUT_BACK = (
 def log_of(engine: Engine) -> Log:
     if engine.kafka is None:
         return PostgresLog(engine.dsn)
-    return KafkaLog(engine.kafka, "test", engine.namespace)
+    return KafkaLog(engine.kafka, engine.namespace)
 
 
 async def older_log(engine: Engine, records: Sequence[Record]) -> None:

@@ -247,7 +247,7 @@ class Load:
 
     async def _with_log(self, ask: Callable[[Any], Any]) -> Any:
         engine = self.engine
-        log = PostgresLog(engine.dsn) if engine.kafka is None else KafkaLog(engine.kafka, "intake", engine.namespace)
+        log = PostgresLog(engine.dsn) if engine.kafka is None else KafkaLog(engine.kafka, engine.namespace)
         await log.start()
         try:
             return await ask(log)

@@ -159,7 +159,9 @@ class World:
     async def resting(cls, engine: Engine, directory: Path) -> AsyncIterator[World]:
         async with AsyncExitStack() as stack:
             hosts = {}
-            shared: Log = PostgresLog(engine.dsn)
+            log: Log = PostgresLog(engine.dsn) if engine.kafka is None else KafkaLog(engine.kafka, engine.namespace)
+            await log.start()
+            stack.push_async_callback(log.stop)
             config = Settings(
                 database_url=engine.dsn,
                 kafka=engine.kafka,
@@ -169,11 +171,6 @@ class World:
                 namespace=engine.namespace,
             )
             for service in (INTAKE, ROUTER):
-                kafka = engine.kafka
-                log = shared if kafka is None else KafkaLog(kafka, service.name, engine.namespace)
-                if log is not shared or not hosts:
-                    await log.start()
-                    stack.push_async_callback(log.stop)
                 host = hosts[service.name] = await Host.open(replace(service, timers=()), config, log)
                 stack.push_async_callback(host.database.close)
                 async with host.database.writers.acquire() as conn:

@@ -85,10 +85,10 @@ class Quiet:
         quiet = cls(engine, directory)
         settings = Settings(engine.dsn, engine.kafka, master_key=b"k" * 32, admin_key=ADMIN_KEY)
         async with AsyncExitStack() as stack:
+            log: Log = PostgresLog(engine.dsn) if engine.kafka is None else KafkaLog(engine.kafka, engine.namespace)
+            await log.start()
+            stack.push_async_callback(log.stop)
             for service in (service for service in SERVICES if service.name in SPEAKERS):
-                log = quiet.log(service.name)
-                await log.start()
-                stack.push_async_callback(log.stop)
                 host = quiet.hosts[service.name] = await Host.open(service, settings, log)
                 stack.push_async_callback(host.database.close)
                 await host.recovery.run(adopt=True)
@@ -98,10 +98,6 @@ class Quiet:
                 if service.first_start is not None:
                     await service.first_start(host)
             yield quiet
-
-    def log(self, service: str) -> Log:
-        engine = self.engine
-        return PostgresLog(engine.dsn) if engine.kafka is None else KafkaLog(engine.kafka, service, engine.namespace)
 
     async def append(self, records: Iterator[Record]) -> None:
         """Put them into the log where intake's relay would have."""

@@ -127,7 +127,7 @@ async def test_a_client_and_a_broker_that_do_not_trust_each_other_part(
             bootstrap = bootstrap.replace("localhost", "127.0.0.1")
         case _:
             security = replace(security, certificate=None, key=None)
-    log = KafkaLog(bootstrap, "intake", "tls-", security)
+    log = KafkaLog(bootstrap, "tls-", security)
     try:
         with pytest.raises(Unavailable) as away:
             await log.start()
@@ -152,7 +152,7 @@ LOGIN = {"username": "casewalk", "password": PASSWORD}
 )
 def test_what_would_not_be_safe_or_cannot_work_is_said_at_the_start(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(Invalid, match=said):
-        KafkaLog("localhost:9092", "intake", security=KafkaSecurity(**wrong))
+        KafkaLog("localhost:9092", security=KafkaSecurity(**wrong))
 
 
 # --------------------------------------------------------------------------------------------------------- PostgreSQL

@@ -371,7 +371,7 @@ def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
 
 
 def _possible(occurred_at: datetime, now: datetime | None) -> datetime:
-    """`now` is None where a service speaks of itself: of what was recorded, by a clock that may have gone back since."""
+    """`now` is None where a service speaks of itself: of what a clock recorded that may have gone back since."""
     if now is not None and occurred_at > now + AHEAD:
         raise Invalid(f"{occurred_at.isoformat()} is more than 5 minutes ahead of our clock")
     if occurred_at < OLDEST:
