@@ -6,6 +6,7 @@ import secrets
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -84,10 +85,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             return True
         return bool(item.get_closest_marker("broker")) and (ENGINE == "embedded" or KAFKA is not None)
 
-    def rank(item: pytest.Item) -> int:
-        return next((n for n, path in enumerate(LONGEST) if item.path.is_relative_to(TESTS / path)), len(LONGEST))
+    @cache
+    def rank(file: Path) -> int:
+        return next((n for n, path in enumerate(LONGEST) if file.is_relative_to(TESTS / path)), len(LONGEST))
 
-    items.sort(key=rank)
+    items.sort(key=lambda item: rank(item.path))
     out = [item for item in items if left_out(item)]
     if out:
         config.hook.pytest_deselected(items=out)
