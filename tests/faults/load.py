@@ -33,7 +33,9 @@ DRAIN_LIMIT_S = 240.0
 POLL_S = 0.1
 """Between two looks that cost the system something."""
 
-THINK_S = (0.05, 0.15)
+THINK_S = (0.1, 0.4)
+ASK_AGAIN_S = 0.1
+"""Where there was no door: more often, and two cores do nothing else while a process starts."""
 POISON = 0.03
 """The share of cases that a view does not bear at first; more, and views are behind by minutes on two cores."""
 AGENTS = ("ana", "ben", "cai")
@@ -147,7 +149,7 @@ class Load:
                 self.unreached += 1
             except httpx.TransportError:
                 self.unanswered += 1
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(ASK_AGAIN_S)
 
     async def open_case(self) -> str:
         point = self.point
