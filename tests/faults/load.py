@@ -271,14 +271,33 @@ class Load:
             doubled += found.total() - len({line["id"] for line in lines})
             before = off.get(promised.point, (0, 0))
             off[promised.point] = (before[0] + lost, before[1] + doubled)
+        await self._cases_agree()
         await self._figures_agree(steps)
         await until(self._log_agrees, DRAIN_LIMIT_S, POLL_S)
         await self._views_agree()
         return off
 
+    async def _cases_agree(self) -> None:
+        """Every case the figures know is one that somebody was answered for, and the other way round."""
+        connection = await asyncpg.connect(self.engine.dsn)
+        try:
+            known = {r["case_id"] for r in await connection.fetch("select case_id from metrics.case_facts")}
+            odd = sorted(known ^ self.ledger.keys())
+            told = [
+                f"{case_id} {'was not answered for' if case_id in known else self.ledger[case_id]}: {service}: {dict(row)}"
+                for case_id in odd[:5]
+                for service in self.services
+                for row in await connection.fetch(
+                    f"select type, sequence, recorded_at, id from {service}.events where subject = $1", case_id
+                )
+            ]
+        finally:
+            await connection.close()
+        assert not odd, f"{len(odd)} of {len(self.ledger)} cases: " + "\n".join([", ".join(odd[:20]), *told])
+
     async def _figures_agree(self, steps: int) -> None:
         figures = (await self.ask("GET", "/v1/figures")).json()
-        assert figures["cases"]["value"] == len(self.ledger), "cases that nobody was answered for"
+        assert figures["cases"]["value"] == len(self.ledger)
         assert figures["events"]["value"] == steps
         import_id, rows = next((p.import_id, p.types.total()) for p in self.ledger.values() if p.import_id is not None)
         figures = (await self.ask("GET", "/v1/figures", params={"where": f"import={import_id}"})).json()
