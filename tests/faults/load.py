@@ -284,7 +284,7 @@ class Load:
             known = {r["case_id"] for r in await connection.fetch("select case_id from metrics.case_facts")}
             odd = sorted(known ^ self.ledger.keys())
             told = [
-                f"{case_id} {'was not answered for' if case_id in known else self.ledger[case_id]}: {service}: {dict(row)}"
+                f"{case_id} {self.ledger.get(case_id, 'was not answered for')}: {service}: {dict(row)}"
                 for case_id in odd[:5]
                 for service in self.services
                 for row in await connection.fetch(
