@@ -6,16 +6,18 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from tests.conftest import Engine
 from tests.faults.crashing import Parent, World
+from tests.faults.load import Promised
 from tests.faults.points import all_points
 from tests.faults.report import Report
 
@@ -149,12 +151,13 @@ class Matrix:
 
 
 @asynccontextmanager
-async def broken(engine: Engine, directory: Path, seed: int) -> AsyncIterator[Matrix]:
-    """A world under load, to be killed in the block; then its account is settled."""
+async def broken(engine: Engine, directory: Path, seed: int, before: Mapping[str, Promised]) -> AsyncIterator[Matrix]:
+    """A world under load, to be killed in the block; then its account is settled, with what was promised before."""
     directory.mkdir(exist_ok=True)
     async with AsyncExitStack() as stack:
         parent = await stack.enter_async_context(Parent.warm(directory / "worker.log"))
         world = World(engine, directory, parent, seed)
+        world.ledger.update(before)
         stack.push_async_callback(world.client.aclose)
         done = Matrix(world)
         await world.start()
@@ -166,18 +169,23 @@ async def broken(engine: Engine, directory: Path, seed: int) -> AsyncIterator[Ma
 
 
 async def matrix(
-    engine: Engine, directory: Path, seed: int, kills: Iterable[tuple[str, Phase]], left: Counter[str]
+    engine: Engine,
+    directory: Path,
+    seed: int,
+    kills: Iterable[tuple[str, Phase]],
+    left: Counter[str],
+    before: Mapping[str, Promised] = MappingProxyType({}),
 ) -> Matrix:
     """Kill one world at these points of a start or an end, and under load at what is left of the others."""
-    async with broken(engine, directory, seed) as done:
+    async with broken(engine, directory, seed, before) as done:
         for point, phase in kills:
             await done.kill(point, phase)
         await done.kill_under_load(left)
     return done
 
 
-async def passed(engine: Engine, directory: Path) -> dict[str, Phase]:
-    """Which points a life under load passes, and when."""
+async def passed(engine: Engine, directory: Path) -> tuple[dict[str, Phase], dict[str, Promised]]:
+    """Which points a life under load passes, and when; and what it promised."""
     async with Parent.warm(directory / "worker.log") as parent:
         world = World(engine, directory, parent, seed=0)
         await world.start()
@@ -187,7 +195,7 @@ async def passed(engine: Engine, directory: Path) -> dict[str, Phase]:
             phases = await Matrix(world).watch()
             await world.start()
         await world.client.aclose()
-        return phases
+        return phases, world.ledger
 
 
 def tell(report: Report, engine: Engine, worlds: list[Matrix]) -> None:
@@ -234,14 +242,15 @@ async def test_a_kill_before_or_after_any_await_loses_and_doubles_nothing(
     engine: Engine, twin: Engine, tmp_path: Path, report: Report
 ) -> None:
     """Two worlds beside each other, because a start takes one core for a second."""
-    phases = await passed(engine, tmp_path)
+    phases, watched = await passed(engine, tmp_path)
     unpassed = [p for p in all_points() if p not in phases and not p.startswith(tuple(UNPASSED))]
     assert unpassed == [], "nobody gets there: let the load pass them, or say why it does not"
     kills = [(point, phase) for point, phase in phases.items() if phase is not Phase.LOAD for _ in range(KILLS)]
     left = Counter({point: KILLS for point, phase in phases.items() if phase is Phase.LOAD})
 
     worlds = await asyncio.gather(
-        matrix(engine, tmp_path / "one", 1, kills[::2], left), matrix(twin, tmp_path / "two", 2, kills[1::2], left)
+        matrix(engine, tmp_path / "one", 1, kills[::2], left, watched),
+        matrix(twin, tmp_path / "two", 2, kills[1::2], left),
     )
 
     tell(report, engine, list(worlds))
