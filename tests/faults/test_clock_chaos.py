@@ -94,7 +94,11 @@ async def test_every_obligation_ends_with_the_verdict_that_the_events_alone_make
         f"Clocks under everything that breaks, {'kafka' if town.broker else 'embedded'}",
         ("cases", *WORDS.values(), "restated", "other than the events alone make them"),
         [(len(town.opened), *(verdicts[word] for word in WORDS.values()), restated, 0)],
-        "In this order: " + ", ".join(breaks.__name__.replace("_", " ") for breaks in BREAKS) + ".",
+        "In this order: "
+        + ", ".join(
+            breaks.__name__.replace("_", " ") for breaks in BREAKS if town.broker or breaks is not Town.kafka_is_killed
+        )
+        + ".",
     )
 
 
