@@ -144,9 +144,10 @@ class KafkaLog:
     # ------------------------------------------------------------------------------------------------------- writing
 
     async def append(self, conn: Connection, records: Sequence[Record]) -> dict[Lane, int]:
+        if not records:
+            return {}
         async with self._sending(records[0].source) as producer:
-            acks = [await self._send(producer, record) for record in records]
-            metas = await asyncio.gather(*acks)
+            metas = await asyncio.gather(*[await self._send(producer, record) for record in records])
         ends: dict[Lane, int] = {}
         for record, meta in zip(records, metas, strict=True):
             lane = (record.topic, record.partition)

@@ -42,6 +42,8 @@ RECENT = timedelta(hours=1)
 """A pause for the customer needs a public message by a person of ours that is no older: else nobody asked the customer
 anything, and a machine that acknowledges asks nothing."""
 
+EPISODE_CLOCKS = (ClockKind.HANDLING, ClockKind.REQUESTER_WAIT, ClockKind.RESOLUTION)
+
 
 class Ruling(NamedTuple):
     """What goes for a clock of a case as it is."""
@@ -51,9 +53,6 @@ class Ruling(NamedTuple):
     target_s: int | None
     pauses: tuple[Category, ...]
     """Where it does not count."""
-
-
-EPISODE_CLOCKS = (ClockKind.HANDLING, ClockKind.REQUESTER_WAIT, ClockKind.RESOLUTION)
 
 
 @dataclass
@@ -206,20 +205,20 @@ class Timeline:
                 self._put(replace(clock, spans=(*clock.spans, span)))
 
     def _ruling(self, clock: Clock) -> Ruling:
+        """Looked up by all that `applies`, `target_of` and `pauses_of` look at."""
         case, kind = self.case, clock.kind
         about = self.owner_kind if kind is ClockKind.OWNERSHIP else PromiseKind.CUSTOMER
         pins: tuple[int, Sequence[Promise]] = next(
             ((since, of) for since, of in reversed(self.promises) if since <= clock.episode), (0, ())
         )
         since, pinned = pins
-        case_as_it_is = (case.channel, case.market, case.language, case.journey, case.priority, case.tier)
-        found = self.rulings.get((kind, about, since, case_as_it_is))
+        fields = (case.channel, case.market, case.language, case.journey, case.priority, case.tier)
+        found = self.rulings.get(key := (kind, about, since, fields))
         if found is None:
             promise = next((p for p in pinned if p.content.kind is about and applies(p.content, case)), None)
             content = None if promise is None else promise.content
             target_s = None if content is None else target_of(content, kind, case)
-            found = Ruling(promise, target_s, pauses_of(content, kind, case))
-            self.rulings[kind, about, since, case_as_it_is] = found
+            found = self.rulings[key] = Ruling(promise, target_s, pauses_of(content, kind, case))
         return found
 
 

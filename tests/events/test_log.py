@@ -264,6 +264,7 @@ async def test_what_one_service_cannot_send_holds_up_no_other_of_its_process(kaf
         event = recorded(an(CaseOpened), subject=str(uuid4()))
         return sum((await log.append(conn, [record(event)._replace(source=source)])).values())
 
+    assert await log.append(conn, []) == {}
     assert await send("intake") == await send("router") == 1
     await log._producers["intake"].stop()
     with pytest.raises(RelayFailed):
