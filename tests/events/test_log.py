@@ -267,9 +267,9 @@ async def test_what_one_service_cannot_send_holds_up_no_other_of_its_process(kaf
     assert await log.append(conn, []) == {}
     assert await send("intake") == await send("router") == 1
     await log._producers["intake"].stop()
+    assert await send("router") >= 1
     with pytest.raises(RelayFailed):
         await send("intake")
-    assert await send("router") >= 1
     assert await send("intake") >= 1
     assert len(await read_all(log)) == 4
     await conn.close()
