@@ -264,17 +264,19 @@ async def test_what_one_service_cannot_send_holds_up_no_other_of_its_process(kaf
         event = recorded(an(CaseOpened), subject=str(uuid4()))
         return sum((await log.append(conn, [record(event)._replace(source=source)])).values())
 
-    assert await log.append(conn, []) == {}
-    assert await send("intake") == await send("router") == 1
-    await log._producers["intake"].stop()
-    assert await send("router") >= 1
-    with pytest.raises(RelayFailed):
-        await send("intake")
-    assert await send("intake") >= 1
-    assert len(await read_all(log)) == 4
-    await conn.close()
-    await log.stop()
-    await delete_topics(kafka, namespace)
+    try:
+        assert await log.append(conn, []) == {}
+        assert await send("intake") == await send("router") == 1
+        await log._producers["intake"].stop()
+        assert await send("router") >= 1
+        with pytest.raises(RelayFailed):
+            await send("intake")
+        assert await send("intake") >= 1
+        assert len(await read_all(log)) == 4
+    finally:
+        await conn.close()
+        await log.stop()
+        await delete_topics(kafka, namespace)
 
 
 async def test_a_reader_that_is_cancelled_while_it_connects_leaves_no_connection_open(kafka: str) -> None:
