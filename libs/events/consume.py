@@ -155,8 +155,6 @@ class Consumer:
 
     async def run(self) -> None:
         """Consume until cancelled; whatever is away for a while is waited for. Ends alone when it is outdated."""
-        async with self.database.writers.acquire() as conn:
-            await lanes.prepare(conn, self.name)
         reader = self.log.reader(self.name)
         hinting = asyncio.create_task(self._hint(reader), name=f"{self.name} hints")
         try:
@@ -191,6 +189,8 @@ class Consumer:
         loop = asyncio.get_running_loop()
         self._heard_at = loop.time()
         leased_at = ticked_at = -1e9
+        async with self.database.writers.acquire() as conn:
+            await lanes.prepare(conn, self.name)
         while True:
             if loop.time() - leased_at > self.lease_s / LEASES_KEPT:
                 await self._lease()

@@ -20,7 +20,7 @@ from events.case import CaseClosed, CaseOffered, CaseOpened, CaseQueued, CaseRes
 from events.errors import Unavailable
 from events.event import CASES, Event, Recorded
 from events.kafka_log import KafkaLog
-from events.log import Log
+from events.log import LANES, Log
 from events.relay import RelayFailed
 from events.store import Change, Changed, Fold, Once
 from events.views import View, rows
@@ -234,6 +234,26 @@ async def test_consumers_outlive_a_database_that_takes_no_connections_for_a_whil
         await until(opened)
         await until(partial(has, router, case_id, 2))
         assert (router.died, intake.died) == (None, None)
+
+
+async def test_a_consumer_begins_once_its_database_takes_connections(
+    world: World, engine: Engine, postgres: Postgres
+) -> None:
+    name = urlsplit(engine.dsn).path.lstrip("/")
+    async with world.running() as hosts:
+        await _execute(postgres, f"alter database {name} allow_connections false")
+        await _execute(postgres, f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'")
+        async with consuming(hosts["intake"], picky(hosts["intake"])) as consumer:
+
+            async def tried() -> bool:
+                return consumer._failures > 0
+
+            async def has_all() -> bool:
+                return len(consumer._positions) == len(LANES)
+
+            await until(tried)
+            await _execute(postgres, f"alter database {name} allow_connections true")
+            await until(has_all)
 
 
 async def test_another_event_under_a_parked_sequence_is_kept_and_alarmed(world: World) -> None:
