@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -16,6 +17,7 @@ import asyncpg
 import httpx
 import pytest
 
+from events.case import CaseObserved
 from services.every import SERVICES
 from tests.commands.conftest import AUTHORITIES, command, environment, free_port
 from tests.conftest import Engine
@@ -91,8 +93,16 @@ class Server:
         finally:
             await conn.close()
 
-    async def recovered(self) -> bool:
-        """Whether every lane has an owner again."""
+    async def observed(self) -> int:
+        """Rows recorded by now."""
+        conn = await asyncpg.connect(self.engine.dsn)
+        try:
+            return int(await conn.fetchval("select count(*) from intake.events where type = $1", CaseObserved.TYPE))
+        finally:
+            await conn.close()
+
+    async def recovered(self, before: int) -> bool:
+        """Whether every lane has an owner again and rows come in again: there are more than `before`."""
         conn = await asyncpg.connect(self.engine.dsn)
         try:
             owned = [
@@ -101,7 +111,7 @@ class Server:
             ]
         finally:
             await conn.close()
-        return all(owned)
+        return all(owned) and await self.observed() > before
 
     def client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(
@@ -154,8 +164,9 @@ async def test_real_logs_are_imported_through_a_kill_9_and_measure_as_published(
         await until(server.rows, limit_s=120, poll_s=0.1)
         await server.kill()
         await server.leases_run_out()
+        before = await server.observed()
         await server.start()
-        await until(server.recovered, limit_s=60)
+        await until(partial(server.recovered, before), limit_s=60)
         waits = await _routed_meanwhile(server, importing)
         assert waits, "nothing was imported any more when the server was back"
         assert max(waits) < 1.0, "a case opened meanwhile is routed within a second"

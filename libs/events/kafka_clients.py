@@ -9,6 +9,8 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+STOP_WITHIN_S = 5.0
+
 log_ = structlog.get_logger("kafka")
 
 _closing: set[asyncio.Task[None]] = set()

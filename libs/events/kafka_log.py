@@ -15,16 +15,16 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAlreadyExistsError
-from aiokafka.structs import OffsetAndMetadata
 
 from events.database import Connection
 from events.errors import Invalid, Unavailable
 from events.event import CASES, OPERATIONS
-from events.kafka_clients import close, start, within
+from events.kafka_clients import STOP_WITHIN_S, close, start, within
+from events.kafka_reader import KafkaReader, lane_of
 from events.kafka_security import KafkaSecurity
 from events.log import LANES, Lane, Mark, Progress
 from events.relay import RelayFailed
-from events.wire import PARTITIONS, Broken, Record, from_kafka, headers, moment, rfc3339
+from events.wire import PARTITIONS, Record, headers, moment, rfc3339
 
 MARKS = "casewalk.marks"
 
@@ -37,11 +37,7 @@ COPIES, IN_SYNC = 3, 2
 
 _LOSES = "a broker that loses its disk takes acknowledged events with it"
 
-RECENT, SMALL_BYTES = 2048, 4096
-"""How many records, and of which size at most, are remembered as what they were read as."""
-
 SEND_WITHIN_S = 20.0
-STOP_WITHIN_S = 5.0
 
 log_ = structlog.get_logger("kafka")
 
@@ -204,7 +200,7 @@ class KafkaLog:
     # ------------------------------------------------------------------------------------------------------- reading
 
     def reader(self, consumer: str | None) -> KafkaReader:
-        return KafkaReader(self, consumer)
+        return KafkaReader(self.client, self.namespace, consumer)
 
     async def ends(self) -> dict[Lane, int]:
         assert self._asking is not None, "the log is started first"
@@ -213,13 +209,7 @@ class KafkaLog:
             ends = await self._asking.end_offsets(partitions)
         except (KafkaError, OSError) as error:
             raise Unavailable(f"Kafka does not say where the log ends: {type(error).__name__} {error}") from error
-        return {self.lane(tp): offset for tp, offset in ends.items()}
-
-    def lane(self, tp: TopicPartition) -> Lane:
-        return (tp.topic.removeprefix(self.namespace), tp.partition)
-
-    def partition(self, lane: Lane) -> TopicPartition:
-        return TopicPartition(self.namespace + lane[0], lane[1])
+        return {lane_of(tp, self.namespace): offset for tp, offset in ends.items()}
 
     # --------------------------------------------------------------------------------------------- marks and progress
 
@@ -275,116 +265,12 @@ class KafkaLog:
     async def _group_progress(self, admin: AIOKafkaAdminClient, group: str, ends: Mapping[Lane, int]) -> list[Progress]:
         behind = []
         for tp, at in (await admin.list_consumer_group_offsets(group)).items():
-            left = ends.get(self.lane(tp), 0) - at.offset
+            lane = lane_of(tp, self.namespace)
+            left = ends.get(lane, 0) - at.offset
             if left > 0:
                 name = group.removeprefix(self.namespace)
-                behind.append(Progress(name, self.lane(tp), left, _moment_or_now(at.metadata)))
+                behind.append(Progress(name, lane, left, _moment_or_now(at.metadata)))
         return behind
-
-
-class KafkaReader:
-    """One consumer, assigned by hand; offsets are ours, the group's are hints for tools."""
-
-    def __init__(self, log: KafkaLog, consumer: str | None) -> None:
-        self._log, self._name = log, consumer
-        self._consumer: AIOKafkaConsumer | None = None
-        self._next: dict[TopicPartition, int] = {}
-
-    async def fetch(
-        self, positions: Mapping[Lane, int], limit: int, wait_s: float = 0.0
-    ) -> dict[Lane, list[Record | Broken]]:
-        if not positions:
-            await asyncio.sleep(wait_s)
-            return {}
-        try:
-            consumer = await self._assigned({self._log.partition(lane): offset for lane, offset in positions.items()})
-            found = await consumer.getmany(timeout_ms=max(1, int(wait_s * 1000)), max_records=limit)
-        except OffsetOutOfRangeError:
-            self._next.clear()  # beyond the end: another log, or one that is still filling
-            await asyncio.sleep(min(wait_s, 0.2))
-            return {}
-        except (KafkaError, OSError) as error:
-            await self.close()
-            raise Unavailable(f"Kafka cannot be read now: {type(error).__name__} {error}") from error
-        for tp, messages in found.items():
-            self._next[tp] = messages[-1].offset + 1
-        return {
-            self._log.lane(tp): [
-                _read(self._log.lane(tp)[0], tp.partition, m.offset, m.key, tuple(m.headers), m.value) for m in messages
-            ]
-            for tp, messages in found.items()
-        }
-
-    async def _assigned(self, wanted: dict[TopicPartition, int]) -> AIOKafkaConsumer:
-        if self._consumer is None:
-            consumer = AIOKafkaConsumer(
-                **self._log.client,
-                client_id=f"casewalk-{self._name}" if self._name else "casewalk",
-                group_id=None if self._name is None else self._log.namespace + self._name,
-                enable_auto_commit=False,
-                auto_offset_reset="none",
-                isolation_level="read_committed",
-                fetch_max_wait_ms=100,
-                max_partition_fetch_bytes=1024 * 1024,
-            )
-            await start(consumer, STOP_WITHIN_S)
-            self._consumer = consumer
-            self._next = {}
-        if set(wanted) != self._consumer.assignment():
-            self._consumer.assign(list(wanted))
-            self._next = {}
-        for tp, offset in wanted.items():
-            if self._next.get(tp) != offset:
-                self._consumer.seek(tp, offset)
-                self._next[tp] = offset
-        return self._consumer
-
-    async def hint(self, offsets: Mapping[Lane, tuple[int, datetime]]) -> set[Lane]:
-        """Kept as the group's offsets, so that every lag tool sees them."""
-        if self._consumer is None:
-            return set()
-        assigned = self._consumer.assignment()
-        commits = {
-            self._log.partition(lane): OffsetAndMetadata(offset, rfc3339(at))
-            for lane, (offset, at) in offsets.items()
-            if self._log.partition(lane) in assigned
-        }
-        try:
-            if commits:
-                await self._consumer.commit(commits)
-        except (KafkaError, OSError) as error:
-            raise Unavailable(f"Kafka did not take it: {type(error).__name__} {error}") from error
-        return {self._log.lane(partition) for partition in commits}
-
-    async def close(self) -> None:
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            await close(consumer, STOP_WITHIN_S)
-
-
-def _read(
-    topic: str,
-    partition: int,
-    offset: int,
-    key: bytes | None,
-    pairs: tuple[tuple[str, bytes], ...],
-    value: bytes | None,
-) -> Record | Broken:
-    """A process has two readers per service, which read the same bytes at about the same time: they share what was made
-    of them, where small. Compared, since another log may have other bytes at the place; a hash would take longer."""
-    place, raw = (topic, partition, offset), (key, pairs, value)
-    known = _recent.get(place)
-    if known is not None and known[0] == raw:
-        return known[1]
-    read = from_kafka(topic, partition, offset, key, pairs, value)
-    if len(value or b"") <= SMALL_BYTES:
-        _recent[place] = (raw, read)
-        if len(_recent) > RECENT:
-            del _recent[next(iter(_recent))]
-    return read
-
-
-_recent: dict[tuple[str, int, int], tuple[tuple[Any, ...], Record | Broken]] = {}
 
 
 def _is_led(topic: Mapping[str, Any]) -> bool:

@@ -41,10 +41,11 @@ class Reader(Protocol):
     """One consumer's way to read."""
 
     async def fetch(
-        self, positions: Mapping[Lane, int], limit: int, wait_s: float = 0.0
+        self, positions: Mapping[Lane, int], limit: int, wait_s: float = 0.0, only: frozenset[str] | None = None
     ) -> dict[Lane, list[Record | Broken]]:
         """At most about `limit` records from these offsets on, in offset order per lane; waits up to `wait_s` for the
-        first. An offset beyond the lane's end gives nothing."""
+        first. An offset beyond the lane's end gives nothing. Where only some wire types are asked for, others may be
+        left out, but never the last in a lane: it says how far the lane was read."""
         ...
 
     async def hint(self, offsets: Mapping[Lane, tuple[int, datetime]]) -> set[Lane]:

@@ -254,25 +254,27 @@ class PostgresReader:
         self._log, self._name = log, consumer
 
     async def fetch(
-        self, positions: Mapping[Lane, int], limit: int, wait_s: float = 0.0
+        self, positions: Mapping[Lane, int], limit: int, wait_s: float = 0.0, only: frozenset[str] | None = None
     ) -> dict[Lane, list[Record | Broken]]:
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
         while True:
             length = self._log.length
-            found = await self._look(positions, limit)
+            found = await self._look(positions, limit, only)
             left_s = until - loop.time()
             if found or left_s <= 0:
                 return found
             if not await self._log.wait(length, left_s):
                 return {}
 
-    async def _look(self, positions: Mapping[Lane, int], limit: int) -> dict[Lane, list[Record | Broken]]:
+    async def _look(
+        self, positions: Mapping[Lane, int], limit: int, only: frozenset[str] | None
+    ) -> dict[Lane, list[Record | Broken]]:
         if not positions:
             return {}
         per_lane = limit if len(positions) == 1 else max(1, limit // 4)
         if self._name is None:  # a rebuild or a verification is far from where the consumers are
-            return await self._fetch(positions, per_lane)
+            return await self._fetch(positions, per_lane, only)
         rows = await self._log.pool.fetch(
             "select k.*, h.next_offset"
             " from unnest($1::text[], $2::smallint[], $3::bigint[]) k (topic, partition, start)"
@@ -286,18 +288,23 @@ class PostgresReader:
                 found = self._log.recent.of(spans)  # somebody else may have fetched them meanwhile
                 unknown = {lane: start for lane, (start, _) in spans.items() if lane not in found}
                 if unknown:
-                    fetched = await self._fetch(unknown, per_lane)
+                    fetched = await self._fetch(unknown, per_lane, None)
                     self._log.recent.add(fetched)
                     found |= fetched
         return found
 
-    async def _fetch(self, positions: Mapping[Lane, int], per_lane: int) -> dict[Lane, list[Record | Broken]]:
+    async def _fetch(
+        self, positions: Mapping[Lane, int], per_lane: int, only: frozenset[str] | None
+    ) -> dict[Lane, list[Record | Broken]]:
         rows = await self._log.pool.fetch(
-            "select r.* from unnest($1::text[], $2::smallint[], $3::bigint[]) k (topic, partition, start),"
-            " lateral (select * from log.record r where r.topic = k.topic and r.partition = k.partition"
-            '  and r."offset" >= k.start order by r."offset" limit $4) r',
+            "select r.* from unnest($1::text[], $2::smallint[], $3::bigint[]) k (topic, partition, start)"
+            " join log.head h using (topic, partition), lateral (select * from log.record r"
+            "  where r.topic = k.topic and r.partition = k.partition"
+            '  and r."offset" >= k.start and r."offset" < k.start + $4 and ($5::text[] is null'
+            '   or r.type = any($5) or r."offset" = least(k.start + $4, h.next_offset) - 1) order by r."offset") r',
             *_columns(positions),
             per_lane,
+            None if only is None else list(only),
         )
         found: dict[Lane, list[Record | Broken]] = {}
         for row in rows:

@@ -102,6 +102,10 @@ class Vocabulary:
             wire_type = self.upcasts[wire_type][0]
         return wire_type
 
+    def read_as(self, newest: frozenset[str]) -> frozenset[str]:
+        """The wire types that these newest ones are written as: they, and what is upcast to them."""
+        return newest | {old for old in self.upcasts if self.newest(old) in newest}
+
     @functools.cache  # noqa: B019 (a vocabulary lives as long as the program)
     def is_newer(self, wire_type: str, reads: frozenset[str]) -> bool:
         """Whether `wire_type` is a version, unknown here, of a type the reader reads."""

@@ -15,7 +15,7 @@ from aiokafka.conn import AIOKafkaConnection
 from confluent_kafka import Consumer as PlainConsumer
 from confluent_kafka import TopicPartition
 
-from events.case import CaseOpened
+from events.case import CaseOpened, CaseResolved
 from events.errors import Invalid
 from events.event import CASES
 from events.kafka_log import KafkaLog
@@ -33,15 +33,15 @@ from tests.given import an
 from tests.until import until
 
 
-async def read_all(log: Log) -> list[Record]:
-    """Every record of the log, lane after lane."""
+async def read_all(log: Log, only: frozenset[str] | None = None, limit: int = 1000) -> list[Record]:
+    """Every record of the log that it gives when asked for these types, lane after lane."""
     reader, records = log.reader(None), list[Record]()
     try:
         ends = {lane: end for lane, end in (await log.ends()).items() if end}
         for lane, end in sorted(ends.items()):
             at = 0
             while at < end:
-                found = (await reader.fetch({lane: at}, 1000, wait_s=1.0)).get(lane, [])
+                found = (await reader.fetch({lane: at}, limit, wait_s=1.0, only=only)).get(lane, [])
                 records += [r for r in found if isinstance(r, Record)]
                 at = found[-1].offset + 1 if found else at
     finally:
@@ -127,6 +127,22 @@ async def test_offsets_are_gapless_and_each_case_in_order_under_parallel_writers
         for lane in LANES:
             offsets = [r.offset for r in records if (r.topic, r.partition) == lane]
             assert offsets == list(range(len(offsets)))
+
+
+async def test_a_reader_of_some_types_gets_these_and_how_far_each_lane_was_read(world: World) -> None:
+    async with world.running(INTAKE) as hosts:
+        host = hosts["intake"]
+        for case_id in [str(uuid4()) for _ in range(30)]:
+            await host.store.change(CASE(case_id), decision=open_case, actor="key:t")
+            await host.store.change(CASE(case_id), decision=resolve, actor="key:t")
+        await until(partial(in_log, host, 60))
+        records = await read_all(host.log)
+        last = {r.partition: r for r in records}
+        for wanted in (frozenset({CaseOpened.TYPE}), frozenset({CaseResolved.TYPE}), frozenset[str]()):
+            given = await read_all(host.log, wanted)
+            assert given == [r for r in records if r.type in wanted or r is last[r.partition]]
+            by_twos = await read_all(host.log, wanted, limit=2)
+            assert [r for r in by_twos if r.type in wanted] == [r for r in records if r.type in wanted]
 
 
 async def test_what_a_clock_that_was_hours_ahead_recorded_reaches_the_log(world: World) -> None:

@@ -281,9 +281,10 @@ class Replay:
         decoded, for it may be parked because nobody can."""
         events: dict[tuple[str, str, int], Recorded[Any]] = {}
         at: dict[Lane, int] = {(topic, p): start for p, (start, end) in spans.items() if start < end}
+        only = self.vocabulary.read_as(types)
         waited = 0
         while at:
-            found = await reader.fetch(at, BATCH, wait_s=1.0)
+            found = await reader.fetch(at, BATCH, wait_s=1.0, only=only)
             waited = 0 if found else waited + 1
             if waited > 20:
                 raise Unavailable(f"the log does not give {topic} from {at} on")
@@ -294,10 +295,10 @@ class Replay:
                         continue
                     if wanted(r):
                         events.setdefault((r.source, r.subject, r.sequence), self.vocabulary.recorded(r))
-                at[lane] = records[-1].offset + 1
+                start, at[lane] = at[lane], records[-1].offset + 1
+                tick(at[lane] - start)
                 if at[lane] >= end:
                     del at[lane]
-                tick(len(records))
         return list(events.values())
 
     async def _parked(self, conn: Connection, topic: str, partitions: list[int]) -> dict[str, str]:
