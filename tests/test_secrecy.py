@@ -21,7 +21,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer
 
 from events.event import CASES, OPERATIONS, Event
-from events.kafka_log import MARKS
+from events.kafka_tail import MARKS
 from events.operations import PartnerRegistered
 from events.personal import personal_fields
 from events.wire import VOCABULARY

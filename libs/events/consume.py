@@ -220,7 +220,7 @@ class Consumer:
         ends = await self.log.ends()
         if any(ends.get(lane, 0) > offset for lane, offset in self._positions.items()):
             log_.warning("a stuck client is replaced", consumer=self.name)
-            await reader.close()
+            await reader.renew()
         return {}
 
     async def _gathered(

@@ -8,25 +8,26 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAlreadyExistsError
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.protocol.commit import OffsetCommitRequest
 
 from events.database import Connection
 from events.errors import Invalid, Unavailable
 from events.event import CASES, OPERATIONS
 from events.kafka_clients import STOP_WITHIN_S, close, start, within
-from events.kafka_reader import KafkaReader, lane_of
+from events.kafka_reader import KafkaReader
 from events.kafka_security import KafkaSecurity
+from events.kafka_tail import MARKS, KafkaTail
 from events.log import LANES, Lane, Mark, Progress
 from events.relay import RelayFailed
 from events.wire import PARTITIONS, Record, headers, moment, rfc3339
-
-MARKS = "casewalk.marks"
 
 KEPT = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "compression.type": "producer"}
 """Event topics: kept for ever, never compacted."""
@@ -53,12 +54,13 @@ class KafkaLog:
         """By source: what fails for one service is no matter of another's in the same process."""
         self._making: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._admin: AIOKafkaAdminClient | None = None
-        self._marks: AIOKafkaConsumer | None = None
+        self._coordinators: dict[str, int] = {}
+        """Consumer group → the broker that keeps its offsets."""
+        self._tail = KafkaTail(self.client, namespace, self._note_mark)
         self._asking: AIOKafkaConsumer | None = None
         """Asks where lanes end, on a connection where no fetch waits: a broker answers one request after the other."""
         self._newest: dict[str, Mark] = {}
         self._warnings: list[str] = []
-        self._marks_task: asyncio.Task[None] | None = None
 
     # ------------------------------------------------------------------------------------------------ start and stop
 
@@ -72,19 +74,16 @@ class KafkaLog:
         self._admin = admin
         await self._make_topics(admin)
         await self._check_topics(admin)
-        self._marks = AIOKafkaConsumer(**self.client, auto_offset_reset="none", enable_auto_commit=False)
-        await start(self._marks, STOP_WITHIN_S)
         self._asking = AIOKafkaConsumer(**self.client, enable_auto_commit=False, retry_backoff_ms=20)
-        await start(self._asking, STOP_WITHIN_S)
-        self._marks_task = asyncio.create_task(self._follow_marks(self._marks), name="marks")
+        try:
+            await start(self._asking, STOP_WITHIN_S)
+            await self._tail.start()
+        except (KafkaError, OSError) as error:
+            raise Unavailable(f"Kafka does not say where the log ends: {type(error).__name__} {error}") from error
 
     async def stop(self) -> None:
-        if self._marks_task is not None:
-            self._marks_task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._marks_task
-        clients = [client for client in (self._marks, self._asking, *self._producers.values()) if client is not None]
-        closing = [close(client, STOP_WITHIN_S) for client in clients]
+        clients = [client for client in (self._asking, *self._producers.values()) if client is not None]
+        closing = [self._tail.stop(), *(close(client, STOP_WITHIN_S) for client in clients)]
         if self._admin is not None:
             closing.append(within(self._admin.close(), STOP_WITHIN_S))
         await asyncio.gather(*closing)
@@ -200,7 +199,12 @@ class KafkaLog:
     # ------------------------------------------------------------------------------------------------------- reading
 
     def reader(self, consumer: str | None) -> KafkaReader:
-        return KafkaReader(self.client, self.namespace, consumer)
+        if consumer is None:
+            return KafkaReader(self.client, self.namespace, None, None)
+        return KafkaReader(self.client, self.namespace, self._tail, partial(self._hint, self.namespace + consumer))
+
+    async def forget(self) -> None:
+        self._tail.renew()
 
     async def ends(self) -> dict[Lane, int]:
         assert self._asking is not None, "the log is started first"
@@ -209,7 +213,10 @@ class KafkaLog:
             ends = await self._asking.end_offsets(partitions)
         except (KafkaError, OSError) as error:
             raise Unavailable(f"Kafka does not say where the log ends: {type(error).__name__} {error}") from error
-        return {lane_of(tp, self.namespace): offset for tp, offset in ends.items()}
+        return {self._lane(tp): offset for tp, offset in ends.items()}
+
+    def _lane(self, tp: TopicPartition) -> Lane:
+        return (tp.topic.removeprefix(self.namespace), tp.partition)
 
     # --------------------------------------------------------------------------------------------- marks and progress
 
@@ -222,26 +229,6 @@ class KafkaLog:
     async def marks(self) -> dict[str, Mark]:
         return dict(self._newest)
 
-    async def _follow_marks(self, consumer: AIOKafkaConsumer) -> None:
-        """Until cancelled: whoever follows no more never fires a timer again."""
-        tp = TopicPartition(self.namespace + MARKS, 0)
-        consumer.assign([tp])
-        placed = False
-        while True:
-            try:
-                if not placed:
-                    end = (await consumer.end_offsets([tp]))[tp]
-                    consumer.seek(tp, max((await consumer.beginning_offsets([tp]))[tp], end - 50))
-                    placed = True
-                found = await consumer.getmany(tp, timeout_ms=500)
-            except (KafkaError, OSError) as error:
-                log_.warning("marks cannot be read now", why=f"{type(error).__name__}: {error}")
-                placed = placed and not isinstance(error, OffsetOutOfRangeError)
-                await asyncio.sleep(0.5)
-                continue
-            for message in found.get(tp, []):
-                self._note_mark(message.value)
-
     def _note_mark(self, value: bytes | None) -> None:
         try:
             told = json.loads(value or b"")
@@ -250,6 +237,29 @@ class KafkaLog:
             log_.warning("a mark cannot be read and is passed by", why=str(error))
             return
         self._newest[mark.source] = mark
+
+    async def _hint(self, group: str, offsets: Mapping[Lane, tuple[int, datetime]]) -> set[Lane]:
+        """Kept as the group's offsets, so that every lag tool sees them; one client says it for all consumers."""
+        assert self._admin is not None, "the log is started first"
+        said: dict[str, list[tuple[int, int, str]]] = {}
+        for (topic, partition), (offset, at) in offsets.items():
+            said.setdefault(self.namespace + topic, []).append((partition, offset, rfc3339(at)))
+        nobody = (OffsetCommitRequest.DEFAULT_GENERATION_ID, "", OffsetCommitRequest.DEFAULT_RETENTION_TIME)
+        try:
+            async with asyncio.timeout(STOP_WITHIN_S):
+                if group not in self._coordinators:
+                    self._coordinators[group] = await self._admin.find_coordinator(group)
+                answer = await self._admin._send_request(
+                    OffsetCommitRequest(group, *nobody, list(said.items())), self._coordinators[group]
+                )
+        except (KafkaError, TimeoutError, OSError) as error:
+            self._coordinators.pop(group, None)
+            raise Unavailable(f"Kafka did not take it: {type(error).__name__} {error}") from error
+        refused = {code for _, partitions in answer.topics for _, code in partitions if code}
+        if refused:
+            self._coordinators.pop(group, None)
+            raise Unavailable(f"Kafka did not take it: {', '.join(for_code(code).__name__ for code in refused)}")
+        return set(offsets)
 
     async def progress(self, suffix: str) -> list[Progress]:
         assert self._admin is not None, "the log is started first"
@@ -265,7 +275,7 @@ class KafkaLog:
     async def _group_progress(self, admin: AIOKafkaAdminClient, group: str, ends: Mapping[Lane, int]) -> list[Progress]:
         behind = []
         for tp, at in (await admin.list_consumer_group_offsets(group)).items():
-            lane = lane_of(tp, self.namespace)
+            lane = self._lane(tp)
             left = ends.get(lane, 0) - at.offset
             if left > 0:
                 name = group.removeprefix(self.namespace)

@@ -1,32 +1,36 @@
-"""One consumer's way to read Apache Kafka: lanes assigned by hand, offsets kept by the consumer's own database."""
+"""One consumer's way to read Apache Kafka: what is new from the process's tail, what is older with a client of its own;
+offsets are kept by the consumer's own database."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
-from aiokafka.structs import OffsetAndMetadata
 
 from events.errors import Unavailable
 from events.kafka_clients import STOP_WITHIN_S, close, start
+from events.kafka_tail import KafkaTail
 from events.log import Lane
-from events.wire import Broken, Record, from_kafka, rfc3339
+from events.wire import Broken, Record, from_kafka
 
-RECENT, SMALL_BYTES = 2048, 4096
-"""How many records, and of which size at most, are remembered as what they were read as."""
+IDLE_S = 5.0
+"""How long a client of its own is kept after it was needed last."""
+
+Hint = Callable[[Mapping[Lane, tuple[int, datetime]]], Awaitable[set[Lane]]]
 
 
 class KafkaReader:
-    """One consumer, assigned by hand; offsets are ours, the group's are hints for tools."""
+    """Without a tail everything is read with a client of its own, for whoever is far from where the consumers are."""
 
-    def __init__(self, client: Mapping[str, Any], namespace: str, consumer: str | None) -> None:
-        self._client, self._namespace, self._name = client, namespace, consumer
+    def __init__(self, client: Mapping[str, Any], namespace: str, tail: KafkaTail | None, hint: Hint | None) -> None:
+        self._client, self._namespace, self._tail, self._hint = client, namespace, tail, hint
         self._consumer: AIOKafkaConsumer | None = None
         self._next: dict[TopicPartition, int] = {}
+        self._used_at = 0.0
 
     async def fetch(
         self, positions: Mapping[Lane, int], limit: int, wait_s: float = 0.0, only: frozenset[str] | None = None
@@ -34,8 +38,30 @@ class KafkaReader:
         if not positions:
             await asyncio.sleep(wait_s)
             return {}
+        if self._tail is None:
+            return await self._read(positions, limit, wait_s, only)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_s
+        while True:
+            count = self._tail.count
+            found, behind = self._tail.of(positions, limit if len(positions) == 1 else max(1, limit // 4))
+            if behind:
+                found |= await self._read(behind, limit, 0.0 if found else max(0.0, until - loop.time()), only)
+                self._used_at = loop.time()
+            elif self._consumer is not None and loop.time() - self._used_at > IDLE_S:
+                await self.close()
+            left_s = until - loop.time()
+            if found or left_s <= 0:
+                return found
+            if not behind:
+                await self._tail.wait(count, left_s)
+
+    async def _read(
+        self, positions: Mapping[Lane, int], limit: int, wait_s: float, only: frozenset[str] | None
+    ) -> dict[Lane, list[Record | Broken]]:
+        wanted = {TopicPartition(self._namespace + topic, p): offset for (topic, p), offset in positions.items()}
         try:
-            consumer = await self._assigned({self._partition(lane): offset for lane, offset in positions.items()})
+            consumer = await self._assigned(wanted)
             found = await consumer.getmany(timeout_ms=max(1, int(wait_s * 1000)), max_records=limit)
         except OffsetOutOfRangeError:
             self._next.clear()  # beyond the end: another log, or one that is still filling
@@ -44,23 +70,22 @@ class KafkaReader:
         except (KafkaError, OSError) as error:
             await self.close()
             raise Unavailable(f"Kafka cannot be read now: {type(error).__name__} {error}") from error
+        read: dict[Lane, list[Record | Broken]] = {}
         for tp, messages in found.items():
             self._next[tp] = messages[-1].offset + 1
-        return {
-            lane: [
-                _read(*lane, m.offset, m.key, tuple(m.headers), m.value)
+            lane = (tp.topic.removeprefix(self._namespace), tp.partition)
+            read[lane] = [
+                from_kafka(*lane, m.offset, m.key, m.headers, m.value)
                 for m in messages
                 if only is None or m is messages[-1] or _may_be(m.headers, only)
             ]
-            for lane, messages in ((lane_of(tp, self._namespace), messages) for tp, messages in found.items())
-        }
+        return read
 
     async def _assigned(self, wanted: dict[TopicPartition, int]) -> AIOKafkaConsumer:
         if self._consumer is None:
             consumer = AIOKafkaConsumer(
                 **self._client,
-                client_id=f"casewalk-{self._name}" if self._name else "casewalk",
-                group_id=None if self._name is None else self._namespace + self._name,
+                client_id="casewalk",
                 enable_auto_commit=False,
                 auto_offset_reset="none",
                 isolation_level="read_committed",
@@ -80,58 +105,17 @@ class KafkaReader:
         return self._consumer
 
     async def hint(self, offsets: Mapping[Lane, tuple[int, datetime]]) -> set[Lane]:
-        """Kept as the group's offsets, so that every lag tool sees them."""
-        if self._consumer is None:
-            return set()
-        assigned = self._consumer.assignment()
-        commits = {
-            self._partition(lane): OffsetAndMetadata(offset, rfc3339(at))
-            for lane, (offset, at) in offsets.items()
-            if self._partition(lane) in assigned
-        }
-        try:
-            if commits:
-                await self._consumer.commit(commits)
-        except (KafkaError, OSError) as error:
-            raise Unavailable(f"Kafka did not take it: {type(error).__name__} {error}") from error
-        return {lane_of(partition, self._namespace) for partition in commits}
+        return set(offsets) if self._hint is None else await self._hint(offsets)
 
-    def _partition(self, lane: Lane) -> TopicPartition:
-        return TopicPartition(self._namespace + lane[0], lane[1])
+    async def renew(self) -> None:
+        if self._tail is not None:
+            self._tail.renew()
+        await self.close()
 
     async def close(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await close(consumer, STOP_WITHIN_S)
-
-
-def lane_of(tp: TopicPartition, namespace: str) -> Lane:
-    return (tp.topic.removeprefix(namespace), tp.partition)
-
-
-def _read(
-    topic: str,
-    partition: int,
-    offset: int,
-    key: bytes | None,
-    pairs: tuple[tuple[str, bytes], ...],
-    value: bytes | None,
-) -> Record | Broken:
-    """A process has two readers per service, which read the same bytes at about the same time: they share what was made
-    of them, where small. Compared, since another log may have other bytes at the place; a hash would take longer."""
-    place, raw = (topic, partition, offset), (key, pairs, value)
-    known = _recent.get(place)
-    if known is not None and known[0] == raw:
-        return known[1]
-    read = from_kafka(topic, partition, offset, key, pairs, value)
-    if len(value or b"") <= SMALL_BYTES:
-        _recent[place] = (raw, read)
-        if len(_recent) > RECENT:
-            del _recent[next(iter(_recent))]
-    return read
-
-
-_recent: dict[tuple[str, int, int], tuple[tuple[Any, ...], Record | Broken]] = {}
 
 
 def _may_be(pairs: Sequence[tuple[str, bytes]], types: frozenset[str]) -> bool:

@@ -53,6 +53,10 @@ class Reader(Protocol):
         and the import gate; nothing else relies on it. Answers the lanes whose word was taken."""
         ...
 
+    async def renew(self) -> None:
+        """Go on with new clients: what was used until now gives nothing although there is something."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -83,6 +87,10 @@ class Log(Protocol):
 
     def reader(self, consumer: str | None) -> Reader:
         """A way to read; `consumer` names it for hints, None for one that gives none."""
+        ...
+
+    async def forget(self) -> None:
+        """Keep nothing for readers of what was read until now: the log is another one."""
         ...
 
     async def ends(self) -> dict[Lane, int]:

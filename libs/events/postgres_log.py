@@ -6,13 +6,13 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from itertools import islice
 
 import asyncpg
 import structlog
 
 from events.database import Connection, close, insert, pool
 from events.log import LANES, Lane, Mark, Progress
+from events.recent import Recent
 from events.wire import ENVELOPE, Broken, Record, envelope, stored
 
 TABLES = """
@@ -55,9 +55,6 @@ create table if not exists log.progress (
     primary key (consumer, topic, partition)
 );
 """
-
-RECENT, SMALL_CHARS = 4096, 4096
-"""How many fetched records are kept for the other readers of the process, and up to which size."""
 
 _COLUMNS = {"partition": "smallint", '"offset"': "bigint", "source": "text", **ENVELOPE}
 
@@ -162,6 +159,9 @@ class PostgresLog:
     def reader(self, consumer: str | None) -> PostgresReader:
         return PostgresReader(self, consumer)
 
+    async def forget(self) -> None:
+        self.recent.forget()
+
     async def wait(self, length: int, wait_s: float) -> bool:
         """Until the log is longer than `length`; False when it is not within `wait_s`."""
         try:
@@ -210,36 +210,6 @@ class PostgresLog:
             suffix,
         )
         return [Progress(r["consumer"], (r["topic"], r["partition"]), r["records"], r["handled_at"]) for r in rows]
-
-
-class Recent:
-    """The records last fetched: a process has two readers per service, which fetch the same ones one after the other.
-    Forgotten where the database may have become another one."""
-
-    def __init__(self) -> None:
-        self._records: dict[tuple[Lane, int], Record] = {}
-
-    def add(self, fetched: Mapping[Lane, Sequence[Record | Broken]]) -> None:
-        for lane, records in fetched.items():
-            for record in records:
-                if isinstance(record, Record) and len(record.data) <= SMALL_CHARS:
-                    self._records[lane, record.offset] = record
-        for oldest in list(islice(self._records, max(0, len(self._records) - RECENT))):
-            del self._records[oldest]
-
-    def of(self, spans: Mapping[Lane, tuple[int, int]]) -> dict[Lane, list[Record | Broken]]:
-        """Lane → the records from its first offset to before its last, up to one that is not known; no lane without."""
-        found: dict[Lane, list[Record | Broken]] = {}
-        for lane, (start, end) in spans.items():
-            for offset in range(start, end):
-                record = self._records.get((lane, offset))
-                if record is None:
-                    break
-                found.setdefault(lane, []).append(record)
-        return found
-
-    def forget(self) -> None:
-        self._records.clear()
 
 
 def _columns(positions: Mapping[Lane, int]) -> tuple[list[str], list[int], list[int]]:
@@ -316,6 +286,9 @@ class PostgresReader:
         if self._name is not None:
             await self._log.hint(self._name, offsets)
         return set(offsets)
+
+    async def renew(self) -> None:
+        """There are no clients of its own."""
 
     async def close(self) -> None:
         """Nothing is held."""

@@ -114,6 +114,8 @@ class Recovery:
                     " with no data"
                 )
                 read = await self._read(conn, reader)
+                if read.others:
+                    await self.log.forget()
                 done = await self._repair(conn, read, adopt)
         finally:
             await reader.close()

@@ -458,8 +458,10 @@ class Stuck:
         """Nobody asks."""
         return set(offsets)
 
-    async def close(self) -> None:
+    async def renew(self) -> None:
         self.is_stuck = False
+
+    async def close(self) -> None:
         await self.reader.close()
 
 

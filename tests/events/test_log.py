@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -16,11 +17,11 @@ from confluent_kafka import Consumer as PlainConsumer
 from confluent_kafka import TopicPartition
 
 from events.case import CaseOpened, CaseResolved
-from events.errors import Invalid
+from events.errors import Invalid, Unavailable
 from events.event import CASES
 from events.kafka_log import KafkaLog
 from events.log import LANES, Log
-from events.postgres_log import RECENT, SMALL_CHARS, Recent
+from events.recent import RECENT, RECENT_CHARS, Recent
 from events.relay import RelayFailed
 from events.store import Change
 from events.testing import recorded
@@ -249,6 +250,31 @@ async def test_readers_of_one_process_that_share_what_was_fetched_read_what_the_
             assert found == {key: whole[key] for key in wanted}
 
 
+async def test_a_reader_misses_nothing_and_reads_nothing_twice_whenever_the_log_forgets(world: World) -> None:
+    async with world.running(INTAKE) as hosts:
+        log, records = hosts["intake"].log, 0
+        reader = log.reader("intake.other")
+        at, read = dict.fromkeys(LANES, 0), list[Record]()
+
+        async def read_on() -> bool:
+            with suppress(Unavailable):
+                for lane, found in (await reader.fetch(at, 1000, wait_s=0.1)).items():
+                    at[lane] = found[-1].offset + 1
+                    read.extend(r for r in found if isinstance(r, Record))
+            return len(read) >= records
+
+        for _ in range(4):
+            for _ in range(20):
+                await hosts["intake"].store.change(CASE(str(uuid4())), decision=open_case, actor="key:t")
+                records += 1
+                await read_on()
+            await log.forget()
+        await until(read_on)
+        by_lane = sorted(read, key=lambda r: (r.topic, r.partition))  # stable: each lane as it was read
+        assert by_lane == await read_all(log)
+        await reader.close()
+
+
 def test_what_was_fetched_is_forgotten_beyond_a_bound_and_never_given_across_a_gap() -> None:
     lane = (CASES, 3)
 
@@ -260,8 +286,10 @@ def test_what_was_fetched_is_forgotten_beyond_a_bound_and_never_given_across_a_g
     recent.add(fetched(5, 6, 8))
     assert [r.offset for r in recent.of({lane: (5, 9)})[lane]] == [5, 6]
     assert recent.of({lane: (7, 9)}) == {}
-    recent.add(fetched(9, data="x" * (SMALL_CHARS + 1)))
-    assert [r.offset for r in recent.of({lane: (8, 10)})[lane]] == [8]
+    recent.add(fetched(9, 10, data="x" * (RECENT_CHARS // 2)))
+    assert [r.offset for r in recent.of({lane: (9, 11)})[lane]] == [9, 10]
+    recent.add(fetched(11))
+    assert [recent.of({lane: (offset, offset + 1)}) != {} for offset in (8, 9, 10, 11)] == [False, False, True, True]
     recent.add(fetched(*range(100, 100 + RECENT)))
     assert recent.of({lane: (5, 9)}) == {}
     assert len(recent.of({lane: (100, 100 + RECENT)})[lane]) == RECENT
