@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from events.event import NAMESPACE
+from services.intake.api import imports
 from services.intake.api.imports import lines
 from tests.intake.conftest import Doors, unique
 from tests.until import until
@@ -208,6 +209,25 @@ async def test_an_import_waits_for_live_work_and_is_told_when_to_come_back(doors
         return (await send(doors, row(case, 1))).status_code == 200
 
     await until(taken)
+
+
+@pytest.mark.parametrize(("live_s", "is_small"), [(60.0, True), (0.0, False)], ids=["beside live work", "alone"])
+async def test_rows_are_recorded_in_small_portions_beside_live_work_only(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch, live_s: float, is_small: bool
+) -> None:
+    monkeypatch.setattr(imports, "LIVE_S", live_s)
+    await doors.open()
+    rows = [row(unique("case"), ordinal) for _ in range(150) for ordinal in (1, 2)]
+
+    import_id = unique("import")
+
+    assert statuses(await send(doors, *rows, import_id=import_id)) == ["recorded"] * 300
+
+    in_one_commit = await doors.host.database.readers.fetchval(
+        "select max(n) from (select count(*) as n from events where strpos(data, $1) > 0 group by xmin) as committed",
+        import_id,
+    )
+    assert (in_one_commit <= imports.BESIDE_LIVE) is is_small
 
 
 async def test_a_chunk_is_taken_as_lines_of_json_only(doors: Doors) -> None:

@@ -131,6 +131,8 @@ class Store:
         self.source = database.service
         self.appended = asyncio.Event()
         """Set after every commit with events; the relay waits for it."""
+        self.asked = 0
+        """Changes that callers asked for."""
         self._queue: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
         self._remembered: OrderedDict[Stream[Any], tuple[int, Any]] = OrderedDict()
@@ -148,6 +150,7 @@ class Store:
         if self._ended:
             raise Unavailable("this service is stopping; try again")
         future: asyncio.Future[Changed] = asyncio.get_running_loop().create_future()
+        self.asked += 1
         self._queue.append(_Waiting(Change(tuple(streams), decision, actor, **more), future))
         self._arrived.set()
         return await future

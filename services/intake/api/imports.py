@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import groupby
+from itertools import accumulate, groupby
 from operator import attrgetter
+from time import monotonic
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
@@ -25,6 +26,9 @@ from services.web import Answer, Caller, Door, Order
 
 ROWS = 1000
 """Rows in one chunk."""
+
+BESIDE_LIVE, LIVE_S = 100, 5.0
+"""Rows recorded at once for so long after live work: it waits behind no more than these, wherever both go."""
 
 NDJSON = "application/x-ndjson"
 
@@ -129,9 +133,38 @@ class _Chunk:
         return _Line(number, self._case_id(asked.case), row)
 
 
-async def _record(host: Host, actor: str, read: Sequence[_Line]) -> list[RowAnswer]:
-    """Every case's rows as one change, all of them in as few commits as can be. Raises Unavailable."""
-    by_case = [list(rows) for _, rows in groupby(sorted(read, key=attrgetter("case_id")), attrgetter("case_id"))]
+class _Recorder:
+    """Records rows, in few commits while it is alone, and in small portions beside live work."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self._own = self._others = 0
+        self._live_at = -LIVE_S
+
+    async def record(self, actor: str, read: Sequence[_Line]) -> list[RowAnswer]:
+        """Every case's rows as one change. Raises Busy and Unavailable: what is recorded by then is known next time."""
+        by_case = [list(rows) for _, rows in groupby(sorted(read, key=attrgetter("case_id")), attrgetter("case_id"))]
+        answers: list[RowAnswer] = []
+        while by_case:
+            if answers:
+                await self.host.import_gate()
+            portion = by_case[: self._at_once(by_case)]
+            by_case = by_case[len(portion) :]
+            self._own += len(portion)
+            answers += await _record(self.host, actor, portion)
+        return answers
+
+    def _at_once(self, by_case: Sequence[list[_Line]]) -> int:
+        """How many of these cases: one at least."""
+        now, others = monotonic(), self.host.store.asked - self._own
+        if others != self._others:
+            self._others, self._live_at = others, now
+        if now - self._live_at > LIVE_S:
+            return len(by_case)
+        return sum(rows <= BESIDE_LIVE for rows in accumulate(map(len, by_case))) or 1
+
+
+async def _record(host: Host, actor: str, by_case: Sequence[list[_Line]]) -> list[RowAnswer]:
     outcomes = await asyncio.gather(
         *(
             host.store.change(
@@ -188,6 +221,7 @@ _BODY: dict[str, Any] = {
 def add(router: APIRouter, door: Door) -> None:
     """The routes of `/v1/imports`."""
     host = door.host
+    recorder = _Recorder(host)
     imports = door.caller(Role.CHANNEL, Role.LEAD)
 
     @router.post(
@@ -230,7 +264,7 @@ def add(router: APIRouter, door: Door) -> None:
         chunk = _Chunk(profile, import_id, promises, host.keyring)
         read = [chunk.read(number, line) async for number, line in lines(request)]
         answers = [one for one in read if isinstance(one, RowAnswer)]
-        answers += await _record(host, caller.actor, [one for one in read if isinstance(one, _Line)])
+        answers += await recorder.record(caller.actor, [one for one in read if isinstance(one, _Line)])
         answers.sort(key=attrgetter("line"))
         counts = {status: sum(a.status == status for a in answers) for status in ("recorded", "known", "refused")}
         return Imported(import_id=import_id, rows=answers, **counts)
