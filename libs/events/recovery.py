@@ -118,8 +118,10 @@ class Recovery:
                     await self.log.forget()
                 done = await self._repair(conn, read, adopt)
         finally:
-            await reader.close()
-            await conn.close()
+            try:
+                await reader.close()
+            finally:
+                await conn.close()
         if done.adopted or done.others:
             log_.warning(
                 "store and log were brought together",

@@ -128,8 +128,10 @@ class Replay:
             try:
                 yield conn, reader
             finally:
-                await reader.close()
-                await conn.close()
+                try:
+                    await reader.close()
+                finally:
+                    await conn.close()
 
     async def _rebuild_projected(
         self, conn: Connection, reader: Reader, view: View[R], table: str, build: int, tick: Tick

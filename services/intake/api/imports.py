@@ -139,7 +139,8 @@ class _Recorder:
     def __init__(self, host: Host) -> None:
         self.host = host
         self._own = self._others = 0
-        self._live_at = -LIVE_S
+        self._live_at = monotonic()
+        """When live work was last seen; on starting nobody knows."""
 
     async def record(self, actor: str, read: Sequence[_Line]) -> list[RowAnswer]:
         """Every case's rows as one change. Raises Busy and Unavailable: what is recorded by then is known next time."""
