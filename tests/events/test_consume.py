@@ -353,6 +353,7 @@ async def test_a_worker_that_lost_its_lane_changes_nothing(intake: Host) -> None
     fetched = await until(arrived)
     await reader.close()
     await intake.database.writers.execute("update lane set until = '-infinity'")
+    await intake.database.writers.execute("update worker set until = '-infinity'")
     async with consuming(intake, picky(intake)):
         await until(partial(has, intake, case_id, 2))
         mine = "select next_offset from lane where consumer = 'intake.picky' order by topic, partition"
