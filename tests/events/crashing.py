@@ -1,22 +1,29 @@
-"""The toy services in a process of their own, told what to do on standard input; tests kill it."""
+"""The toy services in processes of their own, told what to do on standard input; tests kill them.
+
+A warm parent has imported everything and forks one per order, `{"dsn": …, "kafka": …, "directory": …, "failpoint": …}`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import sys
+import gc
+import json
+import os
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from events import failpoint
 from events.errors import Refused
+from services.process import collect_seldom
 from services.runtime import Settings, running
 from tests.events.toy import CASE, INTAKE, ROUTER, offer, open_case
 
 
-async def main(dsn: str, kafka: str, namespace: str, directory: str) -> None:
+async def serve(dsn: str, kafka: str | None, namespace: str, directory: str) -> None:
     settings = Settings(
         database_url=dsn,
-        kafka=kafka or None,
+        kafka=kafka,
         data_dir=Path(directory),
         master_key=b"m" * 32,
         open=True,
@@ -25,7 +32,7 @@ async def main(dsn: str, kafka: str, namespace: str, directory: str) -> None:
     async with running((INTAKE, ROUTER), settings) as app:
         hosts = app.state.hosts
         say("ready")
-        while line := (await asyncio.to_thread(sys.stdin.readline)).strip():
+        while line := await asyncio.to_thread(read_line):
             what, case_id = line.split()
             try:
                 if what == "open":
@@ -38,10 +45,35 @@ async def main(dsn: str, kafka: str, namespace: str, directory: str) -> None:
             say(f"done {case_id}")
 
 
+def read_line() -> str:
+    """Not a byte more than the line: the next one may be for the next process."""
+    line = b""
+    while (byte := os.read(0, 1)) not in (b"\n", b""):
+        line += byte
+    return line.decode()
+
+
 def say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    os.write(1, f"{text}\n".encode())
+
+
+def main() -> None:
+    """Fork a process per order, one at a time: `started <pid>`, and `ended <exit code>` when it is gone."""
+    collect_seldom()
+    gc.freeze()
+    while line := read_line():
+        if not line.startswith("{"):
+            continue  # it was for one that died before it could read it
+        pid = os.fork()
+        if pid == 0:
+            order = json.loads(line)
+            failpoint.arm(order.pop("failpoint"))
+            asyncio.run(serve(**order))
+            os._exit(0)
+        say(f"started {pid}")
+        _, status = os.waitpid(pid, 0)
+        say(f"ended {os.waitstatus_to_exitcode(status)}")
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    main()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import struct
 import sys
 from collections import Counter
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -45,65 +47,88 @@ POINTS = (
 
 
 class Process:
-    """The toy services, running apart."""
+    """The toy services, running apart, as one of a warm parent's children."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
+    def __init__(self, parent: asyncio.subprocess.Process, pid: int) -> None:
+        self.parent, self.pid = parent, pid
+        self.exit_code: int | None = None
 
     @classmethod
-    async def start(cls, world: World, failpoint: str = "") -> Process:
+    async def start(cls, parent: asyncio.subprocess.Process, world: World, failpoint: str = "") -> Process:
         engine = world.engine
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tests.events.crashing",
-            engine.dsn,
-            engine.kafka or "",
-            engine.namespace,
-            str(world.settings.data_dir),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "CASEWALK_FAILPOINT": failpoint},
-        )
-        return cls(process)
+        order = {
+            "dsn": engine.dsn,
+            "kafka": engine.kafka,
+            "namespace": engine.namespace,
+            "directory": str(world.settings.data_dir),
+            "failpoint": failpoint,
+        }
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        parent.stdin.write(f"{json.dumps(order)}\n".encode())
+        await parent.stdin.drain()
+        while not (line := (await parent.stdout.readline()).decode()).startswith("started"):
+            assert line, "the parent is gone"
+        return cls(parent, int(line.split()[1]))
 
     async def told(self) -> str:
         """The next line, or nothing when the process is gone."""
-        assert self.process.stdout is not None
-        while line := (await self.process.stdout.readline()).decode():
-            if line.startswith(("ready", "done")):
-                return line.strip()
+        assert self.parent.stdout is not None
+        while self.exit_code is None:
+            line = (await self.parent.stdout.readline()).decode().strip()
+            assert line, "the parent is gone"
+            if line.startswith("ended"):
+                self.exit_code = int(line.split()[1])
+            elif line.startswith(("ready", "done")):
+                return line
         return ""
 
     async def tell(self, text: str) -> bool:
         """Ask for something; whether it was answered."""
-        assert self.process.stdin is not None
-        # RuntimeError is uvloop's, where it knows already that nobody reads.
-        with suppress(BrokenPipeError, ConnectionResetError, RuntimeError):
-            self.process.stdin.write(f"{text}\n".encode())
-            await self.process.stdin.drain()
-            return (await self.told()).startswith("done")
-        return False
+        if self.exit_code is not None:
+            return False
+        assert self.parent.stdin is not None
+        self.parent.stdin.write(f"{text}\n".encode())
+        await self.parent.stdin.drain()
+        return (await self.told()).startswith("done")
 
-    async def died(self) -> int:
+    async def died(self) -> int | None:
         """The exit code once the process is gone."""
-        return await asyncio.wait_for(self.process.wait(), 20)
+        async with asyncio.timeout(20):
+            while await self.told():
+                pass
+        return self.exit_code
 
     async def kill(self) -> None:
-        if self.process.returncode is None:
-            self.process.kill()
-            await self.process.wait()
+        if self.exit_code is None:
+            os.kill(self.pid, signal.SIGKILL)
+            await self.died()
+
+
+@pytest.fixture(scope="module")
+async def parent() -> AsyncIterator[asyncio.subprocess.Process]:
+    """What forks processes of the toy services."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.events.crashing"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    yield process
+    process.kill()
+    await process.wait()
 
 
 async def types_of(host: Host, case_id: str) -> Counter[str]:
     return Counter(e.data.TYPE for e in await host.store.events(CASES, case_id))
 
 
-async def test_kill_minus_9_between_any_two_steps_loses_nothing_and_doubles_nothing(world: World) -> None:
+async def test_kill_minus_9_between_any_two_steps_loses_nothing_and_doubles_nothing(
+    world: World, parent: asyncio.subprocess.Process
+) -> None:
     answered: set[str] = set()
     asked: list[str] = []
     for point in POINTS:
-        process = await Process.start(world, f"{point}:3" if point.startswith(("store", "relay")) else point)
+        process = await Process.start(parent, world, f"{point}:3" if point.startswith(("store", "relay")) else point)
         try:
             if await process.told() == "ready":
                 for _ in range(6):
@@ -177,13 +202,15 @@ async def _everything_adds_up(hosts: dict[str, Host], cases: list[str]) -> None:
         assert not await host.database.readers.fetchval("select count(*) from parked")
 
 
-async def test_a_relay_that_sleeps_through_its_lease_changes_nothing_as_a_zombie(world: World) -> None:
-    process = await Process.start(world)
+async def test_a_relay_that_sleeps_through_its_lease_changes_nothing_as_a_zombie(
+    world: World, parent: asyncio.subprocess.Process
+) -> None:
+    process = await Process.start(parent, world)
     try:
         assert await process.told() == "ready"
         before = str(uuid4())
         assert await process.tell(f"open {before}")
-        process.process.send_signal(signal.SIGSTOP)
+        os.kill(process.pid, signal.SIGSTOP)
         async with world.running() as hosts:
 
             async def taken_over() -> bool:
@@ -193,7 +220,7 @@ async def test_a_relay_that_sleeps_through_its_lease_changes_nothing_as_a_zombie
             cases = [str(uuid4()) for _ in range(10)]
             for case_id in cases:
                 await hosts["intake"].store.change(CASE(case_id), decision=open_case, actor="key:t")
-            process.process.send_signal(signal.SIGCONT)
+            os.kill(process.pid, signal.SIGCONT)
             woken = str(uuid4())
             assert await process.tell(f"open {woken}"), "it works on as a writer; only its locks are gone"
             for case_id in [before, woken, *cases]:
