@@ -1,4 +1,5 @@
-"""The figures of real logs are the published ones, to the printed place."""
+"""The figures of small logs are those counted by hand, to the printed place; those of the real logs are looked at where
+they are imported, in tests/test_import.py."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,14 +14,19 @@ from tests.metrics.stored import facts_of, stored
 Facts = Mapping[str, list[CaseFacts]]
 
 
-@pytest.fixture(scope="module")
-def facts() -> Facts:
+@pytest.fixture(autouse=True)
+def small_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CASEWALK_SAMPLE_LOGS", raising=False)
+
+
+@pytest.fixture
+def facts(small_logs: None) -> Facts:
     """The case facts of each log."""
     return {sample.profile: facts_of(sample.events()) for sample in SAMPLES}
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.profile)
-async def test_the_figures_of_an_imported_log_are_the_published_ones(
+async def test_the_figures_of_an_imported_log_are_those_counted_by_hand(
     sample: Sample, facts: Facts, database: str
 ) -> None:
     async with stored(database, facts[sample.profile]) as table:
