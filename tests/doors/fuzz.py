@@ -17,7 +17,7 @@ from tests.until import until
 
 ROOT = Path(__file__).resolve().parents[2]
 
-EXAMPLES = 6
+EXAMPLES = 3
 """Generated requests at each door, beside those that cover its schema."""
 
 OFTEN = 0.8
