@@ -24,7 +24,7 @@ from tests.until import until
 ADMIN_KEY = "cw_" + "a" * 43
 
 FURNISHED = "furnished"
-"""The database that empty ones are copied from, on the server of this run."""
+"""What the databases are named that empty ones are copied from, on the server of this run."""
 
 
 class Casewalk:
@@ -72,7 +72,7 @@ async def casewalk(
     engine: Engine, directory: Path, services: Sequence[Service], **more: Any
 ) -> AsyncIterator[Casewalk]:
     """Run `services` (intake among them: it makes the keys) on the engine."""
-    await _furnish(engine.dsn)
+    await furnish(engine.dsn, SERVICES, FURNISHED)
     settings = Settings(
         database_url=engine.dsn,
         kafka=engine.kafka,
@@ -149,7 +149,7 @@ def _doors(services: Sequence[Service]) -> _Doors:
 # ------------------------------------------------------------------------------------------------------ the first start
 
 
-async def _furnish(dsn: str) -> None:
+async def furnish(dsn: str, services: Sequence[Service], template: str) -> None:
     """Put into an empty database what a first start makes there first, every service's tables and empty views: copied,
     because to make them takes more than everything else that most tests do. On a server that runs already nothing is
     copied: what would be copied from stays there, and would be of another program's tables next time."""
@@ -165,19 +165,19 @@ async def _furnish(dsn: str) -> None:
         await conn.close()
     conn = await asyncpg.connect(server)
     try:
-        if not await conn.fetchval("select count(*) from pg_database where datname = $1", FURNISHED):
-            await conn.execute(f"CREATE DATABASE {FURNISHED} TEMPLATE template0")
-            await _first_start(at._replace(path=f"/{FURNISHED}").geturl())
+        if not await conn.fetchval("select count(*) from pg_database where datname = $1", template):
+            await conn.execute(f"CREATE DATABASE {template} TEMPLATE template0")
+            await _first_start(at._replace(path=f"/{template}").geturl(), services)
         await conn.execute(f"DROP DATABASE {name}")
-        await conn.execute(f"CREATE DATABASE {name} TEMPLATE {FURNISHED} STRATEGY file_copy")
+        await conn.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
     finally:
         await conn.close()
 
 
-async def _first_start(dsn: str) -> None:
+async def _first_start(dsn: str, services: Sequence[Service]) -> None:
     log = PostgresLog(dsn)
     await log.start()
-    for service in SERVICES:
+    for service in services:
         host = await Host.open(service, Settings(database_url=dsn, master_key=b"k" * 32), log)
         for consumer in (host.views_consumer, host.reactor):
             async with host.database.writers.acquire() as conn:

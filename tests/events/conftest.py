@@ -10,8 +10,11 @@ import pytest
 from fastapi import FastAPI
 
 from services.runtime import Host, Settings, running
+from tests.casewalk import FURNISHED, furnish
 from tests.conftest import Engine
 from tests.events.toy import INTAKE, ROUTER
+
+TOYS = (INTAKE, ROUTER)
 
 
 class World:
@@ -31,7 +34,9 @@ class World:
     @asynccontextmanager
     async def running(self, *services: object) -> AsyncIterator[dict[str, Host]]:
         """The hosts by name, until the end of the block."""
-        chosen = services or (INTAKE, ROUTER)
+        chosen = services or TOYS
+        if set(map(id, chosen)) <= set(map(id, TOYS)):
+            await furnish(self.engine.dsn, TOYS, f"{FURNISHED}_toys")
         async with running(chosen, self.settings, _no_doors) as app:  # type: ignore[arg-type]
             yield app.state.hosts
 

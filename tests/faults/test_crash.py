@@ -35,7 +35,7 @@ UNPASSED = {
     "relay._hold_and_relay asyncio.sleep": "waits where another process is the relay",
     "consume.run asyncio.sleep": "waits where the database or the log is away",
     "consume._fetch self.log.ends": "looks whether a client that gives nothing is stuck",
-    "consume._fetch reader.close": "replaces a client that is stuck",
+    "consume._fetch reader.renew": "replaces a client that is stuck",
     "consume.handle project.remember": "a reactor that keeps its past does it; escalation, which has one, does not run",
 }
 """What points begin with that the load need not pass, and what happens there: nothing is written at any of them but
