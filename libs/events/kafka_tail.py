@@ -8,7 +8,6 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 
 from events.errors import Unavailable
 from events.kafka_clients import STOP_WITHIN_S, close, start
@@ -100,7 +99,7 @@ class KafkaTail:
                     if found:
                         await self._grew(found)
                 self._why = "another client begins"
-            except (KafkaError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 — whatever it was, all readers wait for this one
                 self._why = f"{type(error).__name__} {error}"
                 log_.warning("the log is followed anew", why=self._why)
             finally:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -29,6 +30,7 @@ from events.wire import Record, partition_of, record
 from services.runtime import Host
 from tests.conftest import Engine, delete_topics
 from tests.events.conftest import World
+from tests.events.test_consume import has
 from tests.events.toy import CASE, INTAKE, open_case, resolve
 from tests.given import an
 from tests.until import until
@@ -295,6 +297,27 @@ def test_what_was_fetched_is_forgotten_beyond_a_bound_and_never_given_across_a_g
     assert len(recent.of({lane: (100, 100 + RECENT)})[lane]) == RECENT
     recent.forget()
     assert recent.of({lane: (100, 101)}) == {}
+
+
+async def test_whatever_ends_the_client_that_follows_the_log_the_next_one_goes_on(
+    kafka: str, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, failed = World(Engine("kafka", database, kafka, f"t{uuid4().hex[:10]}"), tmp_path), list[bytes | None]()
+    async with world.running() as hosts:
+        case_id = str(uuid4())
+
+        def fail(mark: bytes | None) -> None:
+            failed.append(mark)
+            raise RuntimeError("for the test")
+
+        async def has_failed() -> bool:
+            return bool(failed)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(hosts["intake"].log._tail, "_note_mark", fail)  # type: ignore[attr-defined]
+            await until(has_failed)
+        await hosts["intake"].store.change(CASE(case_id), decision=open_case, actor="key:t")
+        await until(partial(has, hosts["router"], case_id, 2))
 
 
 async def test_what_one_service_cannot_send_holds_up_no_other_of_its_process(kafka: str, database: str) -> None:

@@ -15,7 +15,7 @@ from tests.doors.town import Town, played
 
 HOLDERS = {Role.AGENT: "ana", Role.PARTNER: "nordfix"}
 
-SPEND_S, FULL_SPEND_S = 6, 40
+SPEND_S, FULL_SPEND_S = 4, 40
 """Per role and phase."""
 
 SAMPLE = {("stateful", Role.ADMIN), *(("fuzzing", role) for role in (Role.AGENT, Role.CHANNEL, Role.PARTNER))}
