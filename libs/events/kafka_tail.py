@@ -38,7 +38,7 @@ class KafkaTail:
         """The next offset of every lane, as far as it was read; empty while nothing is followed."""
         self._why = "nobody follows it yet"
         self._grown = asyncio.Condition()
-        self._count = 0
+        self.count = 0
         """Goes up with everything that came, and when nothing is followed any more."""
         self._renewing = False
         self._task: asyncio.Task[None] | None = None
@@ -57,15 +57,11 @@ class KafkaTail:
         """Begin again with a new client: this one is stuck, or the log has become another."""
         self._renewing = True
 
-    @property
-    def count(self) -> int:
-        return self._count
-
     async def wait(self, count: int, wait_s: float) -> bool:
         """Until `count` is out of date; False when it is not within `wait_s`."""
         try:
             async with asyncio.timeout(wait_s), self._grown:
-                await self._grown.wait_for(lambda: self._count != count)
+                await self._grown.wait_for(lambda: self.count != count)
         except TimeoutError:
             return False
         return True
@@ -104,7 +100,7 @@ class KafkaTail:
                 log_.warning("the log is followed anew", why=self._why)
             finally:
                 self._recent.forget()
-                self._ends, self._renewing, self._count = {}, False, self._count + 1
+                self._ends, self._renewing, self.count = {}, False, self.count + 1
                 if consumer is not None:
                     await close(consumer, STOP_WITHIN_S)
                     consumer = None
@@ -142,7 +138,7 @@ class KafkaTail:
             lane = (tp.topic.removeprefix(self._namespace), tp.partition)
             self._recent.add({lane: [from_kafka(*lane, m.offset, m.key, m.headers, m.value) for m in messages]})
             self._ends[lane] = messages[-1].offset + 1
-            self._count += len(messages)
+            self.count += len(messages)
         await self._wake()
 
     async def _wake(self) -> None:

@@ -73,23 +73,24 @@ async def test_a_taken_port_is_a_usage_error(directory: Path) -> None:
     assert "cannot be used" in ended.err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_it_in_order_and_leaves_nothing_running(directory: Path, number: signal.Signals) -> None:
-    async with running(directory) as up:
-        started = psutil.Process(up.process.pid).children(recursive=True)
-        assert started, "PostgreSQL was started"
-        up.process.send_signal(number)
-        assert await up.process.wait() == 0
-    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in started)
-
-
-async def test_what_was_written_is_there_after_the_next_start(directory: Path) -> None:
+async def test_a_signal_ends_it_in_order_and_what_was_written_is_there_after_the_next_start(directory: Path) -> None:
     async with running(directory) as up, up.client() as client:
         await client.put("/v1/units/care", json={"name": "Care", "kind": "front_end"})
         key = up.key
+        await _ends_in_order(up, signal.SIGTERM)
     async with running(directory) as up, up.client(key) as client:
         units = (await client.get("/v1/units")).json()["items"]
+        await _ends_in_order(up, signal.SIGINT)
     assert "care" in {unit["unit_id"] for unit in units}
+
+
+async def _ends_in_order(up: Up, number: signal.Signals) -> None:
+    """Leaving nothing running."""
+    started = psutil.Process(up.process.pid).children(recursive=True)
+    assert started, "PostgreSQL was started"
+    up.process.send_signal(number)
+    assert await up.process.wait() == 0
+    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in started)
 
 
 async def test_open_asks_for_no_key(directory: Path) -> None:
