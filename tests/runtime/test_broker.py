@@ -34,6 +34,15 @@ def directory() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.fixture(scope="module")
+def broker() -> Iterator[Broker]:
+    """One for the tests that only look at it, with an identity that looks like an option."""
+    with tempfile.TemporaryDirectory(prefix="casewalk-") as name:
+        (Path(name) / "cluster.id").write_text("-L_7Tn5pS2qAbcdefghijA")
+        with Broker.start(Path(name)) as broker:
+            yield broker
+
+
 async def create_topic(bootstrap: str, name: str, replicas: int = 1) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
@@ -102,13 +111,12 @@ async def test_of_three_nodes_one_may_die_and_come_back(directory: Path) -> None
         assert await read(broker.bootstrap, "walks", 3) == [b"one", b"two", b"three"]
 
 
-async def test_a_topic_nobody_created_does_not_come_into_being(directory: Path) -> None:
-    with Broker.start(directory) as broker:
-        admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
-        await admin.start()
-        described = await admin.describe_topics(["mistyped"])
-        listed = await admin.list_topics()
-        await admin.close()
+async def test_a_topic_nobody_created_does_not_come_into_being(broker: Broker) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    await admin.start()
+    described = await admin.describe_topics(["mistyped"])
+    listed = await admin.list_topics()
+    await admin.close()
 
     assert described[0]["error_code"] == UnknownTopicOrPartitionError.errno
     assert "mistyped" not in listed
@@ -123,11 +131,8 @@ def test_a_taken_port_fails_with_what_the_broker_said(directory: Path) -> None:
             Broker.start(directory, port=taken.getsockname()[1])
 
 
-def test_an_identity_that_looks_like_an_option_is_taken(directory: Path) -> None:
-    (directory / "cluster.id").write_text("-L_7Tn5pS2qAbcdefghijA")
-
-    with Broker.start(directory) as broker:
-        assert broker.pids
+def test_an_identity_that_looks_like_an_option_is_taken(broker: Broker) -> None:
+    assert broker.pids
 
 
 def test_missing_jars_are_named_with_the_way_to_get_them(directory: Path) -> None:
@@ -142,9 +147,8 @@ def test_a_missing_java_is_named(directory: Path, monkeypatch: pytest.MonkeyPatc
         Broker.start(directory)
 
 
-def test_it_starts_from_what_java_kept_of_its_classes(directory: Path) -> None:
-    with Broker.start(directory) as broker:
-        assert any(Path(kept.path).name == ARCHIVE for kept in psutil.Process(broker.pids[1]).memory_maps())
+def test_it_starts_from_what_java_kept_of_its_classes(broker: Broker) -> None:
+    assert any(Path(kept.path).name == ARCHIVE for kept in psutil.Process(broker.pids[1]).memory_maps())
 
 
 def test_it_runs_apart_from_our_terminal_and_ends_when_told(directory: Path) -> None:
