@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import structlog
@@ -79,24 +80,24 @@ class Admission:
         positions: Mapping[Lane, Position],
     ) -> Batch:
         """Sort out what was fetched; lanes without a position are somebody else's by now."""
-        records = [
-            r
+        new = {
+            lane: [r for r in found[lane] if r.offset >= positions[lane].next_offset]
             for lane in sorted(found)
             if lane in positions
-            for r in found[lane]
-            if r.offset >= positions[lane].next_offset
-        ]
-        known, blocked = await self._known(conn, [r for r in records if isinstance(r, Record)])
+        }
+        known, blocked = await self._known(conn, [r for r in chain(*new.values()) if isinstance(r, Record)])
         batch = Batch(before=dict(known))
-        for r in records:
-            lane = (r.topic, r.partition)
-            if isinstance(r, Broken):
-                log_.error("record is no event and parks alone", consumer=self.consumer, lane=lane, why=r.error)
-                batch.parked.append(parking.of_broken(r))
-            else:
-                self._sort_in(r, known, blocked, batch)
-            batch.moved[lane] = Position(r.offset + 1, r.id)
-            batch.handled_at[lane] = r.recorded_at if isinstance(r, Record) else datetime.now(UTC)
+        for lane, records in new.items():
+            for r in records:
+                if isinstance(r, Broken):
+                    log_.error("record is no event and parks alone", consumer=self.consumer, lane=lane, why=r.error)
+                    batch.parked.append(parking.of_broken(r))
+                else:
+                    self._sort_in(r, known, blocked, batch)
+            if records:
+                last = records[-1]
+                batch.moved[lane] = Position(last.offset + 1, last.id)
+                batch.handled_at[lane] = last.recorded_at if isinstance(last, Record) else datetime.now(UTC)
         return batch
 
     async def again(self, conn: Connection, r: Record) -> Batch:
