@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib.machinery
 import importlib.util
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -118,7 +119,7 @@ class _Instrument(ast.NodeTransformer):
 
     def _name(self, what: ast.expr) -> str:
         """Where it is and what is awaited there: stays the same as long as that does, whatever line it moves to."""
-        called = ast.unparse(what.func if isinstance(what, ast.Call) else what)
+        called = re.sub(r"\(.*\)", "", ast.unparse(what.func if isinstance(what, ast.Call) else what))
         name = f"{self.module}.{'.'.join(self._functions)} {called}"
         self._names[name] += 1
         return name if self._names[name] == 1 else f"{name} ({self._names[name]})"
