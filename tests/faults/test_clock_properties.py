@@ -27,7 +27,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 @pytest.fixture(scope="module")
 def examples(full: bool) -> range:
-    return range(100_000 if full else 1_000)
+    return range(100_000 if full else 2_000)
 
 
 def test_working_time_adds_up_however_an_interval_is_split(examples: range) -> None:
