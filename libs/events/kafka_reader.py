@@ -30,6 +30,7 @@ class KafkaReader:
         self._client, self._namespace, self._tail, self._hint = client, namespace, tail, hint
         self._consumer: AIOKafkaConsumer | None = None
         self._next: dict[TopicPartition, int] = {}
+        self._asked: dict[Lane, int] = {}
         self._used_at = 0.0
 
     async def fetch(
@@ -40,6 +41,9 @@ class KafkaReader:
             return {}
         if self._tail is None:
             return await self._read(positions, limit, wait_s, only)
+        if any(offset == 0 < self._asked.get(lane, 0) for lane, offset in positions.items()):
+            self._tail.renew()  # somebody found another log and started over; another process may have been the one
+        self._asked = dict(positions)
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
         while True:

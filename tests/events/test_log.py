@@ -299,6 +299,36 @@ def test_what_was_fetched_is_forgotten_beyond_a_bound_and_never_given_across_a_g
     assert recent.of({lane: (100, 101)}) == {}
 
 
+async def test_what_is_kept_of_another_log_is_not_read_by_whoever_is_started_over(kafka: str, database: str) -> None:
+    """Another process has found the other log; the client of this one may go on in it without an error."""
+    namespace, lane = f"t{uuid4().hex[:10]}", (CASES, 3)
+    log = KafkaLog(kafka, namespace)
+    await log.start()
+    conn = await asyncpg.connect(database)
+    like = record(recorded(an(CaseOpened)))._replace(partition=3)
+    reader, there = log.reader("intake.views"), [like._replace(sequence=n, id=str(uuid4())) for n in (1, 2, 3)]
+    at = 0
+
+    async def read() -> list[str]:
+        with suppress(Unavailable):
+            return [r.id for r in (await reader.fetch({lane: at}, 10, wait_s=0.5)).get(lane, [])]
+        return []
+
+    try:
+        await log.append(conn, there)
+        assert await until(read) == [r.id for r in there]
+        log._tail._recent.add({lane: [like._replace(offset=n, id=str(uuid4())) for n in range(3)]})
+        at = 3
+        assert await read() == []
+        at = 0
+        assert await until(read) == [r.id for r in there]
+    finally:
+        await reader.close()
+        await conn.close()
+        await log.stop()
+        await delete_topics(kafka, namespace)
+
+
 async def test_whatever_ends_the_client_that_follows_the_log_the_next_one_goes_on(
     kafka: str, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
