@@ -31,7 +31,9 @@ create table if not exists {schema}.relayed (
 """The end of every lane as the log last acknowledged it to this service's relay, and the record before it."""
 
 BATCH = 1000
-IDLE_S = 0.05
+ASK_S = 0.05
+ALONE_S = 0.5
+"""How often the relay asks for what another process appended: the second where it sees none that could."""
 MARK_EVERY_S = 1.0
 NOTE_EVERY_S = 30.0
 """How often the relay notes how far the log holds nothing new of its service: a start looks from there on."""
@@ -53,6 +55,8 @@ class Relay:
         self.store, self.log, self.recovery = store, log, recovery
         self.database: Database = store.database
         self.holds_lock = False
+        self.alone = False
+        """No other process was seen to write for this service, a second ago."""
         self.oldest_unsent: datetime | None = None
         """Recorded time of the oldest row not yet in the log, as last seen."""
         self._lock_key = zlib.crc32(f"casewalk relay {self.database.service}".encode())
@@ -107,7 +111,7 @@ class Relay:
     async def _wait(self) -> None:
         """Until something was appended here, or somebody else may have."""
         try:
-            async with asyncio.timeout(IDLE_S):
+            async with asyncio.timeout(ALONE_S if self.alone else ASK_S):
                 await self.store.appended.wait()
         except TimeoutError:
             return
@@ -170,10 +174,12 @@ class Relay:
         and is not in the outbox by then is in the log already; its lanes end where the log told us.
         """
         at: datetime = await conn.fetchval("select clock_timestamp()")
-        open_since = await conn.fetchval(
-            "select min(xact_start) from pg_stat_activity where datname = current_database() and application_name = $1",
+        open_since, writers = await conn.fetchrow(
+            "select min(xact_start), count(*) from pg_stat_activity"
+            " where datname = current_database() and application_name = $1",
             f"casewalk:{self.database.service}:write",
         )
+        self.alone = writers <= self.database.writers.get_size()
         unsent = await conn.fetchval("select min(recorded_at) from outbox")
         at = min(moment - timedelta(microseconds=1) for moment in (at, open_since, unsent) if moment is not None)
         rows = await conn.fetch("select topic, partition, next_offset from relayed")

@@ -206,6 +206,26 @@ async def test_a_concurrent_duplicate_in_another_process_gets_the_first_answer(w
         assert (await again).answer == {"status": 201, "id": "first"}
 
 
+async def test_a_relay_asks_often_only_while_another_process_writes_for_its_service(world: World) -> None:
+    async with world.running() as hosts:
+        relay = hosts["intake"].relay
+
+        async def alone() -> bool:
+            return relay.alone
+
+        async def beside() -> bool:
+            return not relay.alone
+
+        await until(alone)
+        async with world.running(INTAKE) as others:
+            await until(beside)
+            case_id = str(uuid4())
+            await others["intake"].store.change(CASE(case_id), decision=open_case, actor="key:t")
+            await until(partial(has, hosts["router"], case_id, 2))
+            assert relay.holds_lock
+        await until(alone)
+
+
 # ---------------------------------------------------------------------------------------------------------- consumers
 
 
