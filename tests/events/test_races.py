@@ -40,6 +40,7 @@ from tests.events.toy import (
     ROUTER,
     Toy,
     count,
+    in_partition,
     offer,
     open_case,
     queued,
@@ -48,13 +49,6 @@ from tests.events.toy import (
 from tests.until import until
 
 SOON = timedelta(0)
-
-
-def in_partition(partition: int) -> str:
-    """A new case id of that partition."""
-    while partition_of(case_id := str(uuid4())) != partition:
-        pass
-    return case_id
 
 
 async def waits_for_a_lock(host: Host, purpose: str) -> bool:

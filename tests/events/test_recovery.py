@@ -24,7 +24,7 @@ from events.log import Lane, Log
 from events.postgres_log import PostgresLog
 from events.recovery import Recovered
 from events.store import Once
-from events.wire import Record
+from events.wire import PARTITIONS, Record
 from services.runtime import Host
 from services.runtime.broker import Broker
 from services.runtime.postgres import EmbeddedPostgres
@@ -32,7 +32,7 @@ from tests.backups import copy, dump, execute, lose, restore
 from tests.conftest import Engine, delete_topics
 from tests.events.conftest import World
 from tests.events.test_log import read_all
-from tests.events.toy import CASE, INTAKE, offer, open_case, resolve
+from tests.events.toy import CASE, INTAKE, in_partition, offer, open_case, resolve
 from tests.until import until
 
 LONG = timedelta(hours=1)
@@ -41,8 +41,8 @@ ONCE = Once("key:t POST /toys", "the first", b"fingerprint", {"case_id": "1"})
 
 
 async def opened(host: Host, n: int = 8, **more: Any) -> list[str]:
-    """Cases that were opened and answered."""
-    cases = [str(uuid4()) for _ in range(n)]
+    """Cases that were opened and answered: one in each partition from the first on."""
+    cases = [in_partition(i % PARTITIONS) for i in range(n)]
     opening = [host.store.change(CASE(case_id), decision=open_case, actor="key:t", **more) for case_id in cases]
     await asyncio.gather(*opening)
     return cases

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import uuid5
+from uuid import uuid4, uuid5
 
 from fastapi import APIRouter
 
@@ -29,6 +29,7 @@ from events.personal import Clear
 from events.store import Fold, New
 from events.timers import Timers
 from events.views import View
+from events.wire import partition_of
 from services.runtime import Host, Service
 
 
@@ -53,6 +54,13 @@ def _evolve(toy: Toy, event: Recorded[Any]) -> Toy:
 
 
 CASE = Fold(CASES, Toy, _evolve)
+
+
+def in_partition(partition: int) -> str:
+    """A new case id of that partition."""
+    while partition_of(case_id := str(uuid4())) != partition:
+        pass
+    return case_id
 
 
 def opened(**fields: Any) -> CaseOpened:
