@@ -174,7 +174,7 @@ class Relay:
         and is not in the outbox by then is in the log already; its lanes end where the log told us.
         """
         at: datetime = await conn.fetchval("select clock_timestamp()")
-        open_since, writers = await conn.fetchrow(
+        ((open_since, writers),) = await conn.fetch(
             "select min(xact_start), count(*) from pg_stat_activity"
             " where datname = current_database() and application_name = $1",
             f"casewalk:{self.database.service}:write",
