@@ -89,11 +89,12 @@ async def schemathesis(
     known: Mapping[str, Iterable[str]],
     directory: Path,
     *,
-    phases: str = "examples,coverage,fuzzing",
+    phases: str = "coverage,fuzzing",
     spend_s: int | None = None,
 ) -> tuple[int, str]:
     """Exit code and report of a run with this key. `known` are values that parameters such as `path.case_id` often
-    get: most that could be made up lead nowhere. The phase `stateful` follows what one door says to others.
+    get: most that could be made up lead nowhere. The phase `stateful` follows what one door says to others; documented
+    examples are sent by tests/test_doors.py.
     With `spend_s` it goes on for so long, else through all doors once."""
     config = directory / "schemathesis.toml"
     config.write_text(
