@@ -37,7 +37,6 @@ ALONE_S = 0.5
 MARK_EVERY_S = 1.0
 NOTE_EVERY_S = 30.0
 """How often the relay notes how far the log holds nothing new of its service: a start looks from there on."""
-ASK_EVERY_S = 2.0
 HUNG_AFTER_S = 10
 
 log_ = structlog.get_logger("relay")
