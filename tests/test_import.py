@@ -166,7 +166,7 @@ async def test_real_logs_are_imported_through_a_kill_9_and_measure_as_published(
         await server.leases_run_out()
         before = await server.observed()
         await server.start()
-        await until(partial(server.recovered, before), limit_s=60)
+        await until(partial(server.recovered, before), limit_s=60, poll_s=0.1)
         waits = await _routed_meanwhile(server, importing)
         assert waits, "nothing was imported any more when the server was back"
         assert max(waits) < 1.0, "a case opened meanwhile is routed within a second"

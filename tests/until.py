@@ -8,6 +8,10 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+LONGEST_POLL_S = 0.05
+LONGER = 1.2
+"""Each wait between two looks is so much longer than the one before: looking keeps what is waited for from its work."""
+
 
 async def until(condition: Callable[[], Awaitable[T]], limit_s: float = 15.0, poll_s: float = 0.01) -> T:
     """What `condition` answers once it is true. Fails with its last answer after `limit_s`."""
@@ -20,3 +24,4 @@ async def until(condition: Callable[[], Awaitable[T]], limit_s: float = 15.0, po
         if loop.time() > deadline:
             raise AssertionError(f"not within {limit_s} s; the last answer was {answer!r}")
         await asyncio.sleep(poll_s)
+        poll_s = max(poll_s, min(LONGER * poll_s, LONGEST_POLL_S))

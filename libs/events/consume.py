@@ -254,6 +254,8 @@ class Consumer:
             await asyncio.sleep(HINT_EVERY_S)
             if loop.time() > forget_at:
                 said, forget_at = {}, loop.time() + HINT_AGAIN_S
+            if self._positions == said:
+                continue
             now = datetime.now(UTC)
             news = {
                 lane: (offset, self._handled_at.get(lane, now))

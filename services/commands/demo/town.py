@@ -19,7 +19,7 @@ GOLD = "gold"
 
 URGENT_TARGET_S = 6
 """So short that a breach can be watched."""
-GOLD_TARGET_S = 60
+GOLD_TARGET_S = 40
 """So short that the first warning can be watched, and long enough to answer after it."""
 WARNINGS = [30, 75, 90]
 
