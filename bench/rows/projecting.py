@@ -49,8 +49,8 @@ async def fill(host: Host, events: int) -> int:
     async with host.database.writers.acquire() as conn:
         while chunk := list(islice(made, CHUNK)):
             async with conn.transaction():
-                await host.log.append(conn, chunk)
-            await host.log.grew(len(chunk))
+                ends = await host.log.append(conn, chunk)
+            await host.log.grew(chunk, ends)
             count += len(chunk)
     return count
 

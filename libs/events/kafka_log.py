@@ -193,7 +193,7 @@ class KafkaLog:
         )
         return acknowledged
 
-    async def grew(self, records: int) -> None:
+    async def grew(self, records: Sequence[Record], ends: Mapping[Lane, int]) -> None:
         """Kafka wakes its readers itself."""
 
     # ------------------------------------------------------------------------------------------------------- reading

@@ -47,7 +47,7 @@ class KafkaReader:
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
         while True:
-            count = self._tail.count
+            count = self._tail.recent.count
             found, behind = self._tail.of(positions, limit if len(positions) == 1 else max(1, limit // 4))
             if behind:
                 found |= await self._read(behind, limit, 0.0 if found else max(0.0, until - loop.time()), only)
@@ -58,7 +58,7 @@ class KafkaReader:
             if found or left_s <= 0:
                 return found
             if not behind:
-                await self._tail.wait(count, left_s)
+                await self._tail.recent.later(count, left_s)
 
     async def _read(
         self, positions: Mapping[Lane, int], limit: int, wait_s: float, only: frozenset[str] | None

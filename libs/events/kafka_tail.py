@@ -33,13 +33,9 @@ class KafkaTail:
     def __init__(self, client: Mapping[str, Any], namespace: str, note_mark: Callable[[bytes | None], None]) -> None:
         self._client, self._namespace, self._note_mark = client, namespace, note_mark
         self._marks = TopicPartition(namespace + MARKS, 0)
-        self._recent = Recent()
-        self._ends: dict[Lane, int] = {}
-        """The next offset of every lane, as far as it was read; empty while nothing is followed."""
+        self.recent = Recent()
+        """Its ends are empty while nothing is followed."""
         self._why = "nobody follows it yet"
-        self._grown = asyncio.Condition()
-        self.count = 0
-        """Goes up with everything that came, and when nothing is followed any more."""
         self._renewing = False
         self._task: asyncio.Task[None] | None = None
 
@@ -57,29 +53,14 @@ class KafkaTail:
         """Begin again with a new client: this one is stuck, or the log has become another."""
         self._renewing = True
 
-    async def wait(self, count: int, wait_s: float) -> bool:
-        """Until `count` is out of date; False when it is not within `wait_s`."""
-        try:
-            async with asyncio.timeout(wait_s), self._grown:
-                await self._grown.wait_for(lambda: self.count != count)
-        except TimeoutError:
-            return False
-        return True
-
     def of(
         self, positions: Mapping[Lane, int], per_lane: int
     ) -> tuple[dict[Lane, list[Record | Broken]], dict[Lane, int]]:
         """What came from these offsets on, and the positions of lanes where something did that is not kept here. Raises
         Unavailable while nothing is followed."""
-        if not self._ends or self._renewing:
+        if not self.recent.ends or self._renewing:
             raise Unavailable(f"Kafka cannot be read now: {self._why}")
-        spans = {
-            lane: (offset, min(self._ends[lane], offset + per_lane))
-            for lane, offset in positions.items()
-            if offset < self._ends[lane]
-        }
-        found = self._recent.of(spans)
-        return found, {lane: offset for lane, (offset, _) in spans.items() if lane not in found}
+        return self.recent.of(positions, per_lane)
 
     # ----------------------------------------------------------------------------------------------------- following
 
@@ -99,12 +80,12 @@ class KafkaTail:
                 self._why = f"{type(error).__name__} {error}"
                 log_.warning("the log is followed anew", why=self._why)
             finally:
-                self._recent.forget()
-                self._ends, self._renewing, self.count = {}, False, self.count + 1
+                self.recent.forget()
+                self.recent.ends, self._renewing = {}, False
                 if consumer is not None:
                     await close(consumer, STOP_WITHIN_S)
                     consumer = None
-            await self._wake()
+            await self.recent.heard({})
             await asyncio.sleep(BEGIN_AGAIN_S)
 
     async def _placed(self) -> AIOKafkaConsumer:
@@ -130,17 +111,13 @@ class KafkaTail:
         except BaseException:
             await close(consumer, STOP_WITHIN_S)
             raise
-        self._ends = {lane: ends[tp] for tp, lane in lanes.items()}
+        self.recent.ends = {lane: ends[tp] for tp, lane in lanes.items()}
         return consumer
 
     async def _grew(self, found: Mapping[TopicPartition, list[Any]]) -> None:
+        ends = dict(self.recent.ends)
         for tp, messages in found.items():
             lane = (tp.topic.removeprefix(self._namespace), tp.partition)
-            self._recent.add({lane: [from_kafka(*lane, m.offset, m.key, m.headers, m.value) for m in messages]})
-            self._ends[lane] = messages[-1].offset + 1
-            self.count += len(messages)
-        await self._wake()
-
-    async def _wake(self) -> None:
-        async with self._grown:
-            self._grown.notify_all()
+            self.recent.add({lane: [from_kafka(*lane, m.offset, m.key, m.headers, m.value) for m in messages]})
+            ends[lane] = messages[-1].offset + 1
+        await self.recent.heard(ends)

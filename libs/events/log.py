@@ -81,8 +81,9 @@ class Log(Protocol):
         in `conn`'s transaction, Kafka waits for every acknowledgement. After an error some may be in the log."""
         ...
 
-    async def grew(self, records: int) -> None:
-        """Called when an append is final: wakes this process's readers, where nobody else does."""
+    async def grew(self, records: Sequence[Record], ends: Mapping[Lane, int]) -> None:
+        """Called when an append is final, with what it took and answered: hands that to this process's readers, where
+        nobody else does."""
         ...
 
     def reader(self, consumer: str | None) -> Reader:

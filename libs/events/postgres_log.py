@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import asyncpg
@@ -71,9 +71,6 @@ class PostgresLog:
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._pool: asyncpg.Pool | None = None
-        self._grown = asyncio.Condition()
-        self.length = 0
-        """Records in the log, as this process last heard."""
         self.recent = Recent()
         self.fetching = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
@@ -87,6 +84,7 @@ class PostgresLog:
                 await conn.executemany(
                     "insert into log.head (topic, partition) values ($1, $2) on conflict do nothing", LANES
                 )
+            self.recent.ends = await self.ends()
         except BaseException:
             await close(self._pool)
             raise
@@ -108,9 +106,7 @@ class PostgresLog:
         return ()
 
     async def append(self, conn: Connection, records: Sequence[Record]) -> dict[Lane, int]:
-        lanes: dict[Lane, list[Record]] = {}
-        for record in records:
-            lanes.setdefault((record.topic, record.partition), []).append(record)
+        lanes = _by_lane(records)
         ordered = sorted(lanes)  # heads are bumped in one order everywhere, or two relays deadlock
         rows = await conn.fetch(
             "with k as (select * from unnest($1::text[], $2::smallint[], $3::bigint[]) k (topic, partition, n)),"
@@ -135,41 +131,41 @@ class PostgresLog:
         )
         return ends
 
-    async def grew(self, records: int) -> None:
-        """Wake this process's readers; called after the commit of an append."""
-        async with self._grown:
-            self.length += records
-            self._grown.notify_all()
+    async def grew(self, records: Sequence[Record], ends: Mapping[Lane, int]) -> None:
+        """Hand what was appended to this process's readers; called after the commit."""
+        for lane, batch in _by_lane(records).items():
+            first = ends[lane] - len(batch)
+            self.recent.add({lane: [record._replace(offset=first + i) for i, record in enumerate(batch)]})
+        await self.recent.heard(self._latest(ends))
+
+    def _latest(self, ends: Mapping[Lane, int]) -> dict[Lane, int]:
+        """These ends, or what is known of later ones."""
+        return self.recent.ends | {lane: max(end, self.recent.ends.get(lane, 0)) for lane, end in ends.items()}
 
     async def _watch(self) -> None:
-        """Wake this process's readers when another process appended: one small query for all of them."""
+        """Hear what other processes appended: one small query for all readers of this one."""
         while True:
             await asyncio.sleep(POLL_S)
+            known = self.recent.ends
             try:
-                length = int(await self.pool.fetchval("select sum(next_offset) from log.head"))
+                if await self.pool.fetchval("select sum(next_offset) from log.head") == sum(known.values()):
+                    continue
+                ends = await self.ends()
             except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
                 log_.info("the log cannot be watched now", why=f"{type(error).__name__}: {error}")
                 self.recent.forget()
                 continue
-            if length < self.length:
+            if self.recent.ends is not known:
+                ends = self._latest(ends)  # this process appended meanwhile
+            elif any(ends[lane] < end for lane, end in known.items()):
                 self.recent.forget()
-            if length != self.length:
-                await self.grew(length - self.length)
+            await self.recent.heard(ends)
 
     def reader(self, consumer: str | None) -> PostgresReader:
         return PostgresReader(self, consumer)
 
     async def forget(self) -> None:
         self.recent.forget()
-
-    async def wait(self, length: int, wait_s: float) -> bool:
-        """Until the log is longer than `length`; False when it is not within `wait_s`."""
-        try:
-            async with asyncio.timeout(wait_s), self._grown:
-                await self._grown.wait_for(lambda: self.length != length)
-        except TimeoutError:
-            return False
-        return True
 
     async def ends(self) -> dict[Lane, int]:
         rows = await self.pool.fetch("select topic, partition, next_offset from log.head")
@@ -212,6 +208,13 @@ class PostgresLog:
         return [Progress(r["consumer"], (r["topic"], r["partition"]), r["records"], r["handled_at"]) for r in rows]
 
 
+def _by_lane(records: Iterable[Record]) -> dict[Lane, list[Record]]:
+    lanes: dict[Lane, list[Record]] = {}
+    for record in records:
+        lanes.setdefault((record.topic, record.partition), []).append(record)
+    return lanes
+
+
 def _columns(positions: Mapping[Lane, int]) -> tuple[list[str], list[int], list[int]]:
     """Lane → offset, for unnest."""
     return [topic for topic, _ in positions], [partition for _, partition in positions], list(positions.values())
@@ -229,12 +232,12 @@ class PostgresReader:
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
         while True:
-            length = self._log.length
+            count = self._log.recent.count
             found = await self._look(positions, limit, only)
             left_s = until - loop.time()
             if found or left_s <= 0:
                 return found
-            if not await self._log.wait(length, left_s):
+            if not await self._log.recent.later(count, left_s):
                 return {}
 
     async def _look(
@@ -245,20 +248,12 @@ class PostgresReader:
         per_lane = limit if len(positions) == 1 else max(1, limit // 4)
         if self._name is None:  # a rebuild or a verification is far from where the consumers are
             return await self._fetch(positions, per_lane, only)
-        rows = await self._log.pool.fetch(
-            "select k.*, h.next_offset"
-            " from unnest($1::text[], $2::smallint[], $3::bigint[]) k (topic, partition, start)"
-            " join log.head h on h.topic = k.topic and h.partition = k.partition and h.next_offset > k.start",
-            *_columns(positions),
-        )
-        spans = {(topic, partition): (start, min(end, start + per_lane)) for topic, partition, start, end in rows}
-        found = self._log.recent.of(spans)
-        if len(found) < len(spans):
+        found, behind = self._log.recent.of(positions, per_lane)
+        if behind:
             async with self._log.fetching:
-                found = self._log.recent.of(spans)  # somebody else may have fetched them meanwhile
-                unknown = {lane: start for lane, (start, _) in spans.items() if lane not in found}
-                if unknown:
-                    fetched = await self._fetch(unknown, per_lane, None)
+                found, behind = self._log.recent.of(positions, per_lane)  # somebody else may have fetched it meanwhile
+                if behind:
+                    fetched = await self._fetch(behind, per_lane, None)
                     self._log.recent.add(fetched)
                     found |= fetched
         return found

@@ -1,20 +1,27 @@
-"""The records that were read last, kept for the other readers of the process: it has two per service."""
+"""What is new in the log, known once for all readers of a process: it has two per service."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 from events.log import Lane
 from events.wire import Broken, Record
 
 RECENT, RECENT_CHARS = 4096, 16 * 1024 * 1024
-"""How many are kept, and how much data they have together."""
+"""How many records are kept, and how much data they have together."""
 
 
 class Recent:
-    """Forgotten where the log may have become another one."""
+    """Where the log ends, the records that came last, and who waits for more. The records are forgotten where the log
+    may have become another one."""
 
     def __init__(self) -> None:
+        self.ends: dict[Lane, int] = {}
+        """The next offset of every lane, as the process last heard."""
+        self.count = 0
+        """Goes up whenever it hears of something."""
+        self._grown = asyncio.Condition()
         self._records: dict[tuple[Lane, int], Record | Broken] = {}
         self._chars = 0
 
@@ -31,16 +38,37 @@ class Recent:
         dropped = self._records.pop(place, None)
         self._chars -= 0 if dropped is None else _size(dropped)
 
-    def of(self, spans: Mapping[Lane, tuple[int, int]]) -> dict[Lane, list[Record | Broken]]:
-        """Lane → the records from its first offset to before its last, up to one that is not known; no lane without."""
+    def of(
+        self, positions: Mapping[Lane, int], per_lane: int
+    ) -> tuple[dict[Lane, list[Record | Broken]], dict[Lane, int]]:
+        """Lane → the records from its offset on, up to one that is not kept; and the positions of lanes where there is
+        something and the first is not kept."""
         found: dict[Lane, list[Record | Broken]] = {}
-        for lane, (start, end) in spans.items():
-            for offset in range(start, end):
+        behind: dict[Lane, int] = {}
+        for lane, start in positions.items():
+            for offset in range(start, min(self.ends.get(lane, 0), start + per_lane)):
                 record = self._records.get((lane, offset))
                 if record is None:
                     break
                 found.setdefault(lane, []).append(record)
-        return found
+            if lane not in found and start < self.ends.get(lane, 0):
+                behind[lane] = start
+        return found, behind
+
+    async def heard(self, ends: Mapping[Lane, int]) -> None:
+        """The log ends there: wakes whoever waits."""
+        async with self._grown:
+            self.ends, self.count = dict(ends), self.count + 1
+            self._grown.notify_all()
+
+    async def later(self, count: int, wait_s: float) -> bool:
+        """Until `count` is out of date; False when it is not within `wait_s`."""
+        try:
+            async with asyncio.timeout(wait_s), self._grown:
+                await self._grown.wait_for(lambda: self.count != count)
+        except TimeoutError:
+            return False
+        return True
 
     def forget(self) -> None:
         self._records.clear()

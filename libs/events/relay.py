@@ -139,7 +139,7 @@ class Relay:
             await self._remember(conn, ends, {(r.topic, r.partition): r.id for r in records})
             failpoint("relay.before_commit")
         failpoint("relay.after_commit")
-        await self.log.grew(len(rows))
+        await self.log.grew(records, ends)
         return len(rows)
 
     async def _remember(self, conn: asyncpg.Connection, ends: Mapping[Lane, int], last: Mapping[Lane, str]) -> None:

@@ -30,7 +30,7 @@ from events.wire import Record, partition_of, record
 from services.runtime import Host
 from tests.conftest import Engine, delete_topics
 from tests.events.conftest import World
-from tests.events.test_consume import has
+from tests.events.test_consume import caught_up, has
 from tests.events.toy import CASE, INTAKE, open_case, resolve
 from tests.given import an
 from tests.until import until
@@ -284,19 +284,40 @@ def test_what_was_fetched_is_forgotten_beyond_a_bound_and_never_given_across_a_g
         like = record(recorded(an(CaseOpened)))
         return {lane: [like._replace(partition=3, offset=offset, data=data) for offset in offsets]}
 
+    def kept(start: int, end: int) -> list[int]:
+        found, behind = recent.of({lane: start}, end - start)
+        assert (lane in found) != (behind == {lane: start})
+        return [record.offset for record in found.get(lane, ())]
+
     recent = Recent()
+    recent.ends = {lane: 100 + RECENT}
     recent.add(fetched(5, 6, 8))
-    assert [r.offset for r in recent.of({lane: (5, 9)})[lane]] == [5, 6]
-    assert recent.of({lane: (7, 9)}) == {}
+    assert kept(5, 9) == [5, 6]
+    assert kept(7, 9) == []
     recent.add(fetched(9, 10, data="x" * (RECENT_CHARS // 2)))
-    assert [r.offset for r in recent.of({lane: (9, 11)})[lane]] == [9, 10]
+    assert kept(9, 11) == [9, 10]
     recent.add(fetched(11))
-    assert [recent.of({lane: (offset, offset + 1)}) != {} for offset in (8, 9, 10, 11)] == [False, False, True, True]
+    assert [kept(offset, offset + 1) for offset in (8, 9, 10, 11)] == [[], [], [10], [11]]
     recent.add(fetched(*range(100, 100 + RECENT)))
-    assert recent.of({lane: (5, 9)}) == {}
-    assert len(recent.of({lane: (100, 100 + RECENT)})[lane]) == RECENT
+    assert kept(5, 9) == []
+    assert len(kept(100, 200 + RECENT)) == RECENT
     recent.forget()
-    assert recent.of({lane: (100, 101)}) == {}
+    assert kept(100, 101) == []
+
+
+async def test_consumers_are_handed_what_the_log_holds(world: World) -> None:
+    """Embedded, a process's own relay hands it to them; on Kafka, one client does."""
+    async with world.running(INTAKE) as hosts:
+        host, cases = hosts["intake"], [str(uuid4()) for _ in range(20)]
+        reader = host.log.reader("intake.views")
+        for decision in (open_case, resolve):
+            for case_id in cases:
+                await host.store.change(CASE(case_id), decision=decision, actor="key:t")
+        await until(partial(caught_up, host, "intake.views"))
+        ends = {lane: end for lane, end in (await host.log.ends()).items() if end}
+        handed = [r for lane in sorted(ends) for r in (await reader.fetch({lane: 0}, 1000, wait_s=5))[lane]]
+        await reader.close()
+        assert handed == await read_all(host.log)
 
 
 async def test_what_is_kept_of_another_log_is_not_read_by_whoever_is_started_over(kafka: str, database: str) -> None:
@@ -317,7 +338,7 @@ async def test_what_is_kept_of_another_log_is_not_read_by_whoever_is_started_ove
     try:
         await log.append(conn, there)
         assert await until(read) == [r.id for r in there]
-        log._tail._recent.add({lane: [like._replace(offset=n, id=str(uuid4())) for n in range(3)]})
+        log._tail.recent.add({lane: [like._replace(offset=n, id=str(uuid4())) for n in range(3)]})
         at = 3
         assert await read() == []
         at = 0

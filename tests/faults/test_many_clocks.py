@@ -105,8 +105,8 @@ class Quiet:
         async with self.connected() as conn:
             while some := list(islice(records, TOGETHER)):
                 async with conn.transaction():
-                    await log.append(conn, some)
-                await log.grew(len(some))
+                    ends = await log.append(conn, some)
+                await log.grew(some, ends)
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[asyncpg.Connection]:
