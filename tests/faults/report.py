@@ -14,8 +14,8 @@ HEAD = """# Faults
 
 What `make faults REPORT=docs/faults.md` printed last. Each table says when and on what size of machine it was made.
 
-All of it takes longer than the 45 minutes it should: the crash matrix alone took 24 minutes on the embedded engine and 31
-on Kafka, because each of its thousand kills costs the start of three services on two cores. `ENGINE=embedded` and
+All of it takes longer than the 45 minutes it should: the crash matrix alone took 24 minutes embedded and 31 on Kafka,
+because each of its thousand kills costs the start of three services on two cores. `ENGINE=embedded` and
 `ARGS="-k crash"` take a part, and a part keeps the other tables.
 """
 
