@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
+import traceback
 from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -53,23 +54,31 @@ def arguments(given: list[str]) -> Namespace:
 
 
 async def main(given: list[str]) -> int:
-    """0 when everything was measured, whatever it came to: a shortfall is said in the table."""
+    """0 when everything was measured, whatever it came to: a shortfall is said in the table. What breaks off keeps no
+    other row from being measured."""
     asked = arguments(given)
     ends_in_order()
     rows: list[Row] = []
+    failed: list[str] = []
     began = perf_counter()
     with Ground.laid(kafka=asked.engine == "all") as ground:
         for name, measure in measured(*asked.sizes).items():
             if name not in asked.only:
                 continue
-            async for row in measure(ground):
-                print(f"{row.what}, {row.size}, {row.engine}: {row.ours}; {row.ratio}", file=sys.stderr, flush=True)
-                rows.append(row)
+            try:
+                async for row in measure(ground):
+                    print(f"{row.what}, {row.size}, {row.engine}: {row.ours}; {row.ratio}", file=sys.stderr, flush=True)
+                    rows.append(row)
+            except Exception:  # noqa: BLE001 — whatever it was, it is printed, and hours may have been measured
+                traceback.print_exc()
+                failed.append(name)
     took_s = perf_counter() - began
     report.show(rows, took_s)
     if asked.write is not None:
         report.write(rows, took_s, shlex.join(given), asked.write)
-    return 0
+    if failed:
+        print(f"not measured to the end: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
 from time import perf_counter
 
 import asyncpg
@@ -26,6 +28,11 @@ from services.every import SERVICES
 
 CASES_PER_S = 100
 P50_MS, P99_MS = 50, 250
+SLOWLY_PER_S = 20
+"""A rate that is reported beside the promised one: what a case waits for where the machine has time."""
+OVERLOADED_MS = 1000
+"""Half of all cases wait longer than this only where they come faster than the machine takes them: more of them would
+wait longer still, and say nothing."""
 AGENTS = 50
 WARM_UP = 100
 """Cases that are not counted: pools and plans are made by them."""
@@ -76,7 +83,9 @@ class Desk:
     async def _accept(self, case_id: str, value: bytes) -> None:
         offer = CaseOffered.model_validate_json(value)
         order = {"agent_id": offer.agent_id, "offer_id": offer.offer_id}
-        (await self._client.post(f"/v1/work/{case_id}:accept", json=order)).raise_for_status()
+        answer = await self._client.post(f"/v1/work/{case_id}:accept", json=order)
+        if answer.status_code != HTTPStatus.CONFLICT:  # it ran out on its way here, and is made again
+            answer.raise_for_status()
 
     async def look(self) -> None:
         """Look every 5 ms which of the cases the figures know an agent of, for ever."""
@@ -95,26 +104,35 @@ class Desk:
 
 
 async def measure(ground: Ground, sizes: list[int]) -> AsyncIterator[Row]:
-    """`sizes`: cases to open."""
+    """`sizes`: cases to open at the promised rate; the smallest at a slow one too."""
     if ground.broker is None:
         return
-    for cases in sizes:
+    for cases, per_s in ((sizes[0], SLOWLY_PER_S), *((size, CASES_PER_S) for size in sizes)):
         names = tuple(service.name for service in SERVICES)
         async with ground.engine(KAFKA) as engine, ground.serving(engine, WHOLE, *names) as serving:
-            yield await _row(ground, engine, serving, cases)
+            seen = await _seen(ground, engine, serving, cases, per_s)
+        yield seen.row
+        if seen.p50_ms > OVERLOADED_MS:
+            return
 
 
-async def _row(ground: Ground, engine: Engine, serving: Serving, cases: int) -> Row:
+@dataclass(frozen=True)
+class Seen:
+    row: Row
+    p50_ms: float
+
+
+async def _seen(ground: Ground, engine: Engine, serving: Serving, cases: int, per_s: float) -> Seen:
     async with serving.client() as client:
         await _staff(client, cases + WARM_UP)
         desk = Desk(engine, client)
         watches = [asyncio.create_task(watch) for watch in (desk.follow(), desk.look())]
         try:
-            await desk.open(WARM_UP, CASES_PER_S / 4)
+            await desk.open(WARM_UP, SLOWLY_PER_S)
             await _all_visible(desk, WARM_UP)
             warm = set(desk.opened)
             async with watching(ground.pids(server=serving.pid)) as watched:
-                await desk.open(cases, CASES_PER_S)
+                await desk.open(cases, per_s)
                 await _all_visible(desk, WARM_UP + cases)
         finally:
             for watch in watches:
@@ -125,17 +143,19 @@ async def _row(ground: Ground, engine: Engine, serving: Serving, cases: int) -> 
     logged = [(desk.on_the_log[case_id] - at) * 1000 for case_id, at in counted.items()]
     visible = [(desk.visible[case_id] - at) * 1000 for case_id, at in counted.items()]
     p50, p99 = percentile(visible, 0.5), percentile(visible, 0.99)
-    return Row(
-        f"case opened → assigned and visible, at {CASES_PER_S} cases/s",
+    promised = per_s == CASES_PER_S
+    row = Row(
+        f"case opened → assigned and visible, at {per_s} cases/s",
         f"{cases:,} cases",
         engine.name,
         f"p50 {p50:,.0f} ms, p99 {p99:,.0f} ms",
         f"on the log: p50 {percentile(logged, 0.5):,.0f} ms, p99 {percentile(logged, 0.99):,.0f} ms",
         "",
-        f"p50 ≤ {P50_MS} ms, p99 ≤ {P99_MS} ms",
-        p50 <= P50_MS and p99 <= P99_MS,
+        f"p50 ≤ {P50_MS} ms, p99 ≤ {P99_MS} ms" if promised else "",
+        (p50 <= P50_MS and p99 <= P99_MS) if promised else None,
         watched.memory,
     )
+    return Seen(row, p50)
 
 
 async def _all_visible(desk: Desk, cases: int) -> None:
