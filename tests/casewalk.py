@@ -167,7 +167,11 @@ async def furnish(dsn: str, services: Sequence[Service], template: str) -> None:
     try:
         if not await conn.fetchval("select count(*) from pg_database where datname = $1", template):
             await conn.execute(f"CREATE DATABASE {template} TEMPLATE template0")
-            await _first_start(at._replace(path=f"/{template}").geturl(), services)
+            try:
+                await _first_start(at._replace(path=f"/{template}").geturl(), services)
+            except BaseException:
+                await conn.execute(f"DROP DATABASE {template} WITH (FORCE)")  # or no other test could begin
+                raise
         await conn.execute(f"DROP DATABASE {name}")
         await conn.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
     finally:
