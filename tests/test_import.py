@@ -158,9 +158,9 @@ def file_of(sample: Sample, directory: Path) -> Path:
 @pytest.mark.timeout(900)
 async def test_real_logs_are_imported_through_a_kill_9_and_measure_as_published(engine: Engine, tmp_path: Path) -> None:
     """One server for the whole way: imported, killed midway, measured, verified, rebuilt, measured again."""
-    async with up(engine, tmp_path) as server:
+    async with up(engine, tmp_path) as server, asyncio.TaskGroup() as beside:
         files = {sample.profile: file_of(sample, tmp_path) for sample in (BIG, SMALL)}
-        importing = asyncio.create_task(server.casewalk("import", str(files[BIG.profile]), "--profile", BIG.profile))
+        importing = beside.create_task(server.casewalk("import", str(files[BIG.profile]), "--profile", BIG.profile))
         await until(server.rows, limit_s=120, poll_s=0.1)
         await server.kill()
         await server.leases_run_out()
@@ -181,7 +181,7 @@ async def test_real_logs_are_imported_through_a_kill_9_and_measure_as_published(
         rebuilt = await command("rebuild", "all", limit_s=LIMIT_S, **server.variables)
         assert rebuilt.code == 0, rebuilt.err
         await _measures_as_published(server, imported)
-        verifying = asyncio.create_task(server.casewalk("verify"))
+        verifying = beside.create_task(server.casewalk("verify"))
         assert await _routed_meanwhile(server, verifying), "cases keep coming while it is verified"
         assert all(view["equal"] for view in (await verifying)["views"])
 
