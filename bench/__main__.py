@@ -75,7 +75,7 @@ async def main(given: list[str]) -> int:
     took_s = perf_counter() - began
     report.show(rows, took_s)
     if asked.write is not None:
-        report.write(rows, took_s, shlex.join(given), asked.write)
+        report.write(rows, took_s, shlex.join(given), failed, asked.write)
     if failed:
         print(f"not measured to the end: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

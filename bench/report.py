@@ -77,8 +77,8 @@ def show(rows: Sequence[Row], took_s: float) -> None:
     console.print(f"measured in {took_s / 60:.1f} minutes")
 
 
-def write(rows: Sequence[Row], took_s: float, asked: str, path: Path) -> None:
-    """Write the page."""
+def write(rows: Sequence[Row], took_s: float, asked: str, failed: Sequence[str], path: Path) -> None:
+    """Write the page; `failed` are names of what broke off."""
     command = f"make bench ARGS='{asked}'" if asked else "make bench"
     made = f"Made by `{command}` on {datetime.now(UTC):%Y-%m-%d} in {took_s / 60:.0f} minutes"
     lines = [
@@ -88,6 +88,7 @@ def write(rows: Sequence[Row], took_s: float, asked: str, path: Path) -> None:
         "",
         f"{machine()}.",
         "",
+        *((f"**Not measured to the end: {', '.join(failed)}.**", "") if failed else ()),
         "| " + " | ".join(COLUMNS) + " |",
         "|" + "---|" * len(COLUMNS),
         *("| " + " | ".join(row.cells) + " |" for row in rows),

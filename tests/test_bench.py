@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import report
 from bench.plot import Curve, draw
 from bench.soak import LIMITS, is_flat
 from tests.commands.conftest import ROOT
@@ -26,6 +27,14 @@ async def test_every_row_of_the_embedded_engine_is_measured(tmp_path: Path) -> N
     assert process.returncode == 0, err.decode()
     for row in ROWS:
         assert f"| {row}" in page.read_text("utf-8"), out.decode()
+
+
+def test_a_page_says_what_broke_off(tmp_path: Path) -> None:
+    whole, part = tmp_path / "whole.md", tmp_path / "part.md"
+    report.write([], 60.0, "", [], whole)
+    report.write([], 60.0, "", ["latency"], part)
+    assert "Not measured" not in whole.read_text("utf-8")
+    assert "Not measured to the end: latency." in part.read_text("utf-8")
 
 
 def test_a_slow_leak_is_not_flat_and_noise_is() -> None:
