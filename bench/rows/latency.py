@@ -7,6 +7,7 @@ A case is visible when `case_facts` of metrics, which figures are made of, says 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,18 +19,19 @@ import httpx
 from aiokafka import AIOKafkaConsumer
 
 from bench.bodies import opening
-from bench.ground import KAFKA, Engine, Ground, Serving, until
+from bench.ground import ADMIN_KEY, KAFKA, Engine, Ground, Serving, until
 from bench.measure import percentile, watching
 from bench.report import Row
 from bench.serving import WHOLE
+from bench.wire import Doors
 from events.case import CaseAssigned, CaseOffered
 from events.event import CASES
 from services.every import SERVICES
 
 CASES_PER_S = 100
 P50_MS, P99_MS = 50, 250
-SLOWLY_PER_S, SLOWLY = 4, 200
-"""A rate that is reported beside the promised one, and for how many cases: what one waits for on an idle machine."""
+SLOWLY = ((4, 200), (20, 400))
+"""Rates that are reported beside the promised one, and for how many cases: how waiting grows with load."""
 OVERLOADED_MS = 1000
 """Half of all cases wait longer than this only where they come faster than the machine takes them: more of them would
 wait longer still, and say nothing."""
@@ -43,8 +45,8 @@ LOOK_S = 0.005
 class Desk:
     """Opens cases at a steady rate, accepts what is offered, and notes when each case was seen to be assigned."""
 
-    def __init__(self, engine: Engine, client: httpx.AsyncClient) -> None:
-        self._engine, self._client = engine, client
+    def __init__(self, engine: Engine, doors: Doors) -> None:
+        self._engine, self._doors = engine, doors
         self.opened: dict[str, float] = {}
         self.on_the_log: dict[str, float] = {}
         self.visible: dict[str, float] = {}
@@ -61,9 +63,9 @@ class Desk:
                 group.create_task(self._open(n, due))
 
     async def _open(self, n: int, due: float) -> None:
-        answer = await self._client.post("/v1/cases", json=opening(n, f"{self._engine.namespace}-{len(self.opened)}"))
-        answer.raise_for_status()
-        self.opened[answer.json()["case_id"]] = due  # a request that had to wait counts from when it was due
+        status, body = await self._doors.post("/v1/cases", opening(n, f"{self._engine.namespace}-{len(self.opened)}"))
+        assert status == HTTPStatus.CREATED, body.decode()
+        self.opened[json.loads(body)["case_id"]] = due  # a request that had to wait counts from when it was due
 
     async def follow(self) -> None:
         """Read the topic for ever."""
@@ -83,9 +85,9 @@ class Desk:
     async def _accept(self, case_id: str, value: bytes) -> None:
         offer = CaseOffered.model_validate_json(value)
         order = {"agent_id": offer.agent_id, "offer_id": offer.offer_id}
-        answer = await self._client.post(f"/v1/work/{case_id}:accept", json=order)
-        if answer.status_code != HTTPStatus.CONFLICT:  # it ran out on its way here, and is made again
-            answer.raise_for_status()
+        status, body = await self._doors.post(f"/v1/work/{case_id}:accept", order)
+        # One that ran out on its way here is made again.
+        assert status in {HTTPStatus.OK, HTTPStatus.CONFLICT}, body.decode()
 
     async def look(self) -> None:
         """Look every 5 ms which of the cases the figures know an agent of, for ever."""
@@ -104,10 +106,11 @@ class Desk:
 
 
 async def measure(ground: Ground, sizes: list[int]) -> AsyncIterator[Row]:
-    """`sizes`: cases to open at the promised rate; the smallest at a slow one too."""
+    """`sizes`: cases to open at the promised rate; at slower ones the smallest at most."""
     if ground.broker is None:
         return
-    for cases, per_s in ((min(SLOWLY, sizes[0]), SLOWLY_PER_S), *((size, CASES_PER_S) for size in sizes)):
+    slowly = ((per_s, min(cases, sizes[0])) for per_s, cases in SLOWLY)
+    for per_s, cases in (*slowly, *((CASES_PER_S, size) for size in sizes)):
         names = tuple(service.name for service in SERVICES)
         async with ground.engine(KAFKA) as engine, ground.serving(engine, WHOLE, *names) as serving:
             seen = await _seen(ground, engine, serving, cases, per_s)
@@ -125,7 +128,8 @@ class Seen:
 async def _seen(ground: Ground, engine: Engine, serving: Serving, cases: int, per_s: float) -> Seen:
     async with serving.client() as client:
         await _staff(client, cases + WARM_UP)
-        desk = Desk(engine, client)
+        doors = Doors(serving.port, ADMIN_KEY)
+        desk = Desk(engine, doors)
         watches = [asyncio.create_task(watch) for watch in (desk.follow(), desk.look())]
         try:
             await desk.open(WARM_UP, CASES_PER_S / 4)
@@ -139,6 +143,7 @@ async def _seen(ground: Ground, engine: Engine, serving: Serving, cases: int, pe
                 watch.cancel()
             with suppress(asyncio.CancelledError):
                 await asyncio.gather(*watches)
+            doors.close()
     counted = {case_id: at for case_id, at in desk.opened.items() if case_id not in warm}
     logged = [(desk.on_the_log[case_id] - at) * 1000 for case_id, at in counted.items()]
     visible = [(desk.visible[case_id] - at) * 1000 for case_id, at in counted.items()]

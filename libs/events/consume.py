@@ -35,10 +35,12 @@ LEASES_KEPT = 5
 TICK_S = 0.5
 """How often timers are looked at, and what somebody asked to be tried again; what is new is heard of at once."""
 RETRIES = 20
-"""Parked cases tried again in a tick, so that what comes in does not wait until all are through that somebody asked
-for."""
+"""Parked cases tried again in a tick: what comes in does not wait for all that somebody asked for."""
 GATHER_S = 0.05
 """How long a consumer waits for more, when all it has got is of no concern to it."""
+FEW, PAUSE_S = 50, 0.1
+"""After a transaction over few records a consumer waits as long as it took, at most so long: one costs about as much as
+fifty do, and the busier a process is, the more of them are taken together."""
 HINT_EVERY_S = 0.1
 HINT_AGAIN_S = 30.0
 """How long a word somebody else says about a lane that is ours by now may stand."""
@@ -99,7 +101,7 @@ class Reacting:
                 await project.remember(conn, mine, over=True, table="past")
             looked = await reactor.look(conn, mine) if mine and reactor.look is not None else None
             changes += [self._change(reactor, event, looked) for event in mine]
-        outcomes = await self.store.apply(conn, changes) if changes else []
+        outcomes = await self.store.apply(conn, changes, apart=False)
         for outcome in outcomes:
             if not isinstance(outcome, Changed):
                 raise outcome
@@ -147,9 +149,8 @@ class Consumer:
         self._positions: dict[Lane, int] = {}
         self._handled_at: dict[Lane, datetime] = {}
         """When the last record handled was recorded."""
-        self._failures = 0
+        self._failures, self._heard_at = 0, 0.0
         self.quiet_limit_s = QUIET_LIMIT_S
-        self._heard_at = 0.0
 
     # -------------------------------------------------------------------------------------------------------- running
 
@@ -197,7 +198,11 @@ class Consumer:
                 leased_at = loop.time()
             found = await self._fetch(reader)
             if found:
-                await self._take(await self._gathered(reader, found))
+                found = await self._gathered(reader, found)
+                began = loop.time()
+                await self._take(found)
+                if sum(map(len, found.values())) < FEW:
+                    await asyncio.sleep(min(PAUSE_S, loop.time() - began))
             if loop.time() - ticked_at > TICK_S:
                 await self._retry_parked()
                 if self.firing is not None:

@@ -82,9 +82,9 @@ class Database:
         return await self.readers.fetchrow(sql, *args)
 
 
-async def fetch(conn: Connection, statement: sa.Select[Any]) -> list[asyncpg.Record]:
-    """The rows of a Core select on a connection that is in a transaction already."""
-    sql, args = compiled(statement)
+async def fetch(conn: Connection, statement: sa.Select[Any], **values: Any) -> list[asyncpg.Record]:
+    """The rows of a Core select on a connection that is in a transaction already; `values` are what comes `later`."""
+    sql, args = compiled(statement, **values)
     rows: list[asyncpg.Record] = await conn.fetch(sql, *args)
     return rows
 
@@ -154,11 +154,26 @@ async def _as_it_is(conn: Connection) -> None:
     return None
 
 
-@lru_cache(maxsize=64)
-def compiled(statement: sa.Select[Any]) -> tuple[str, Sequence[Any]]:
+def later(name: str, kind: sa.types.TypeEngine[Any]) -> sa.BindParameter[Any]:
+    """A value that `fetch` is given by this name: a statement with such is written, and compiled, once."""
+    return sa.bindparam(name, _MISSING, kind)
+
+
+_MISSING = object()
+"""Which asyncpg refuses."""
+
+
+def compiled(statement: sa.Select[Any], **values: Any) -> tuple[str, Sequence[Any]]:
     """SQL text with $1, $2 … and its arguments, in order; at once for a statement object that was compiled before."""
+    sql, names, fixed = _compiled(statement)
+    params = {**fixed, **values}
+    return sql, [params[name] for name in names]
+
+
+@lru_cache(maxsize=64)
+def _compiled(statement: sa.Select[Any]) -> tuple[str, Sequence[str], Mapping[str, Any]]:
     done = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
-    return str(done), [done.params[name] for name in done.positiontup or ()]
+    return str(done), done.positiontup or (), done.params
 
 
 def _settings(service: str, purpose: str) -> dict[str, str]:

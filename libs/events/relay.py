@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -17,7 +17,7 @@ from events.failpoint import at as failpoint
 from events.log import LANES, Lane, Log, Mark
 from events.recovery import Recovery
 from events.store import PASSING, Store
-from events.wire import stored
+from events.wire import Record, stored
 
 TABLES = """
 create table if not exists {schema}.relayed (
@@ -117,34 +117,35 @@ class Relay:
 
     async def _move(self, conn: asyncpg.Connection) -> int:
         self.store.appended.clear()
-        if not await conn.fetchval("select exists (select from outbox)"):  # a transaction takes three round trips
+        rows = await conn.fetch(
+            "select o.position, o.partition, e.* from outbox o"
+            " join events e on e.topic = o.topic and e.subject = o.subject and e.sequence = o.sequence"
+            " order by o.position limit $1",
+            BATCH,
+        )  # before the transaction: nobody takes any of them away but the holder of the lock
+        if not rows:
             self.oldest_unsent = None
             return 0
+        self.oldest_unsent = rows[0]["recorded_at"]
+        records = [stored(row, self.store.source, row["partition"]) for row in rows]
         async with conn.transaction():
-            rows = await conn.fetch(
-                "select o.position, o.partition, e.* from outbox o"
-                " join events e on e.topic = o.topic and e.subject = o.subject and e.sequence = o.sequence"
-                " order by o.position limit $1",
-                BATCH,
-            )
-            if not rows:
-                self.oldest_unsent = None
-                return 0
-            self.oldest_unsent = rows[0]["recorded_at"]
             failpoint("relay.before_append")
-            records = [stored(row, self.store.source, row["partition"]) for row in rows]
             ends = await self.log.append(conn, records)
             failpoint("relay.after_append")
-            await conn.execute("delete from outbox where position = any($1)", [row["position"] for row in rows])
-            await self._remember(conn, ends, {(r.topic, r.partition): r.id for r in records})
+            await self._moved(conn, [row["position"] for row in rows], ends, records)
             failpoint("relay.before_commit")
         failpoint("relay.after_commit")
         await self.log.grew(records, ends)
         return len(rows)
 
-    async def _remember(self, conn: asyncpg.Connection, ends: Mapping[Lane, int], last: Mapping[Lane, str]) -> None:
+    async def _moved(
+        self, conn: asyncpg.Connection, positions: Sequence[int], ends: Mapping[Lane, int], records: Sequence[Record]
+    ) -> None:
+        """They leave the outbox, and where the log ends is kept."""
+        last = {(r.topic, r.partition): r.id for r in records}
         rows = await conn.fetch(
-            "insert into relayed select * from unnest($1::text[], $2::smallint[], $3::bigint[], $4::uuid[])"
+            "with sent as (delete from outbox where position = any($5))"
+            " insert into relayed select * from unnest($1::text[], $2::smallint[], $3::bigint[], $4::uuid[])"
             " on conflict (topic, partition)"
             " do update set next_offset = excluded.next_offset, last_id = excluded.last_id"
             " where relayed.next_offset < excluded.next_offset returning 1",
@@ -152,6 +153,7 @@ class Relay:
             [partition for _, partition in ends],
             list(ends.values()),
             [last[lane] for lane in ends],
+            positions,
         )
         if len(rows) != len(ends):
             raise RelayFailed("the log took records before the end it had already: it is another log")

@@ -23,7 +23,7 @@ from events.case import (
     OfferWithdrawn,
     UnitKind,
 )
-from events.database import Connection, fetch
+from events.database import Connection, fetch, later
 from events.event import Recorded
 from events.operations import (
     AgentRegistered,
@@ -135,25 +135,31 @@ HELD = (Status.OFFERED, Status.ASSIGNED)
 
 async def chart(conn: Connection, events: Sequence[Recorded[Any]] = ()) -> Chart:
     """The routing table in force and every queue with its unit's kind."""
-    rows = await fetch(conn, sa.select(Q.queue_id, Q.unit_id, U.kind).where(Q.unit_id == U.unit_id))
+    rows = await fetch(conn, _PLACES)
     places = {row["queue_id"]: Place(row["queue_id"], row["unit_id"], UnitKind(row["kind"])) for row in rows}
-    (last,) = await fetch(conn, sa.select(T.version, T.rules).where(T.table_id == table.TABLE_ID))
+    (last,) = await fetch(conn, _RULES)
     return Chart(table.read(last["version"], last["rules"]), places)
 
 
+_PLACES = sa.select(Q.queue_id, Q.unit_id, U.kind).where(Q.unit_id == U.unit_id)
+_RULES = sa.select(T.version, T.rules).where(T.table_id == table.TABLE_ID)
+
 _LOAD = sa.select(sa.func.count()).select_from(WORK.table).where(W.status.in_(HELD))
+_LOAD_OF = _LOAD.where(W.agent_id == later("agent_id", W.agent_id.type))
+_SEEN = sa.select(_LOAD_OF.scalar_subquery().label("load"), Q.level, Q.offer_s).where(
+    Q.queue_id == later("queue_id", Q.queue_id.type)
+)
 
 
 async def load(agent_id: str, conn: Connection) -> int:
     """Cases and open offers of the agent."""
-    ((count,),) = await fetch(conn, _LOAD.where(W.agent_id == agent_id))
+    ((count,),) = await fetch(conn, _LOAD_OF, agent_id=agent_id)
     return int(count)
 
 
 async def seen(agent_id: str, queue_id: str, conn: Connection) -> Seen:
     """What an offer from this queue to this agent is decided on."""
-    wanted = sa.select(_LOAD.where(W.agent_id == agent_id).scalar_subquery().label("load"), Q.level, Q.offer_s)
-    (row,) = await fetch(conn, wanted.where(Q.queue_id == queue_id))
+    (row,) = await fetch(conn, _SEEN, agent_id=agent_id, queue_id=queue_id)
     return Seen(row["load"], queue_id, row["level"], row["offer_s"])
 
 

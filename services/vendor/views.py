@@ -20,7 +20,7 @@ from events.case import (
     PartnerResolved,
     PartnerReturned,
 )
-from events.database import Connection, fetch
+from events.database import Connection, fetch, later
 from events.event import CaseEvent, Recorded
 from events.operations import ContractPublished, PartnerRegistered, Share, SharePlanPublished
 from events.views import View
@@ -181,19 +181,21 @@ def page_of_orders(
 
 async def has_ended(conn: Connection, case_id: str) -> bool:
     """Whether the case came to an end and was not reopened, as far as the log has told."""
-    rows = await fetch(conn, sa.select(CASE_ENDS.table).where(CASE_ENDS.table.c.case_id == case_id))
-    return any(row["ended_episode"] >= row["episode"] for row in rows)
+    return any(row["ended_episode"] >= row["episode"] for row in await fetch(conn, _END_OF, case_id=case_id))
+
+
+_END_OF = CASE_ENDS.all_rows.where(CASE_ENDS.table.c.case_id == later("case_id", CASE_ENDS.table.c.case_id.type))
 
 
 async def partner_ids(conn: Connection) -> frozenset[str]:
     """Every registered partner."""
-    return frozenset(row["partner_id"] for row in await fetch(conn, sa.select(PARTNERS.table)))
+    return frozenset(row["partner_id"] for row in await fetch(conn, PARTNERS.all_rows))
 
 
 async def covered(conn: Connection) -> dict[str, set[str]]:
     """Registered partner → queues its contracts cover."""
     queues = {partner: set[str]() for partner in await partner_ids(conn)}
-    for row in await fetch(conn, sa.select(CONTRACTS.table)):
+    for row in await fetch(conn, CONTRACTS.all_rows):
         queues.setdefault(row["partner_id"], set()).update(row["queue_ids"])
     return queues
 

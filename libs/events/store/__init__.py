@@ -20,7 +20,8 @@ from events.errors import CasewalkError, Unavailable
 from events.event import Recorded
 from events.failpoint import at as failpoint
 from events.privacy import Keyring
-from events.store.group import LOST_RACE, PASSING, Group
+from events.store.faults import LOST_RACE, ONE_CHANGES_FAULT, PASSING
+from events.store.group import Group
 from events.store.shapes import (
     Change,
     Changed,
@@ -185,13 +186,16 @@ class Store:
 
     # ------------------------------------------------------------------------------------------- for our own rooms
 
-    async def apply(self, conn: Connection, changes: Sequence[Change], wait: bool = True) -> list[Outcome]:
+    async def apply(
+        self, conn: Connection, changes: Sequence[Change], wait: bool = True, apart: bool = True
+    ) -> list[Outcome]:
         """Decide and append inside the caller's transaction; one outcome per change, in order.
 
         With `wait` locked heads are waited for, in order of their keys; without, changes over them come back as
-        `Retry`. A failing change harms no other. The caller must call `committed` after its commit.
+        `Retry`. A change that is refused harms no other; with `apart` neither does one that fails, without it is raised
+        what it failed with and the transaction is lost. The caller must call `committed` after its commit.
         """
-        return await Group(self, conn, changes).decide(wait) if changes else []
+        return await Group(self, conn, changes, apart).decide(wait) if changes else []
 
     def committed(self, outcomes: Iterable[Outcome]) -> None:
         """Remember the committed states and wake the relay."""
@@ -223,11 +227,7 @@ class Store:
             return
         outcomes: list[Outcome]
         try:
-            async with self.database.writers.acquire() as conn:
-                async with conn.transaction():
-                    outcomes = await self.apply(conn, [waiting.change for waiting in group], wait=False)
-                    failpoint("store.before_commit")
-                failpoint("store.after_commit")
+            outcomes = await self._in_one(group)
             self.committed(outcomes)
         except LOST_RACE:
             outcomes = [Retry()] * len(group)
@@ -240,6 +240,25 @@ class Store:
             raise
         if not self._answer(group, outcomes):
             await asyncio.sleep(random.uniform(0.002, 0.010))  # somebody else holds every head: let them finish
+
+    async def _in_one(self, group: list[_Waiting]) -> list[Outcome]:
+        """One transaction; where a change breaks it, another in which it breaks nothing but itself."""
+        changes = [waiting.change for waiting in group]
+        async with self.database.writers.acquire() as conn:
+            try:
+                outcomes = await self._transaction(conn, changes, apart=False)
+            except ONE_CHANGES_FAULT as error:
+                if isinstance(error, PASSING):
+                    raise
+                outcomes = await self._transaction(conn, changes, apart=True)
+            failpoint("store.after_commit")
+        return outcomes
+
+    async def _transaction(self, conn: Connection, changes: Sequence[Change], apart: bool) -> list[Outcome]:
+        async with conn.transaction():
+            outcomes = await self.apply(conn, changes, wait=False, apart=apart)
+            failpoint("store.before_commit")
+        return outcomes
 
     def _answer(self, group: list[_Waiting], outcomes: list[Outcome]) -> bool:
         """Tell every caller; queue the losers of a race again. False when nobody could be told."""

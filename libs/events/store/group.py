@@ -15,6 +15,7 @@ from events.database import Connection
 from events.errors import CasewalkError, Invalid, Reused, Stale
 from events.event import Event, Recorded
 from events.failpoint import at as failpoint
+from events.store.faults import ONE_CHANGES_FAULT, PASSING, explained, taken
 from events.store.shapes import AHEAD, OLDEST, Change, Changed, Fold, New, Outcome, Retry, Stream, position
 from events.views.project import fold_inline
 from events.views.rows import hold
@@ -23,41 +24,21 @@ from events.wire import ENVELOPE, Record, envelope, record, traceparent
 if TYPE_CHECKING:
     from events.store import Store
 
-LOST_RACE = (
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.InvalidCachedStatementError,
-)
-"""Nothing happened, and the same again may well succeed."""
-
-PASSING = (
-    *LOST_RACE,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,  # shut down, starting up, cancelled
-    asyncpg.InsufficientResourcesError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    asyncpg.TransactionTimeoutError,
-    asyncpg.ReadOnlySQLTransactionError,  # a standby, until somebody promotes it
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # what asyncpg says where a connection is cut in the middle of an answer
-    OSError,
-)
-"""The whole transaction is lost; no change in it is to blame."""
-
-_ONE_CHANGES_FAULT = (
-    asyncpg.PostgresError,
-    Retry,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    AttributeError,
-    AssertionError,
-    RuntimeError,
-)
-
 _EXTEND = ", ".join(ENVELOPE)
+
+_LOCK = (
+    "with k as (select * from unnest($1::text[], $2::text[]) k (topic, subject)),"
+    " held as materialized (select s.topic, s.subject, s.version, s.recorded_at from stream s"
+    " join k on s.topic = k.topic and s.subject = k.subject order by s.topic, s.subject for update of s {})"
+    " select * from held {} union all select null, null, null, clock_timestamp()"
+)
+_LOCK_ALL = _LOCK.format("", "")
+_LOCK_FREE = _LOCK.format(
+    "skip locked",
+    "union all select s.topic, s.subject, null, null from stream s"
+    " join k on s.topic = k.topic and s.subject = k.subject",
+)
+"""Heads that are there; every one that could be locked, with its version; and the time after that."""
 
 Key = tuple[str, str]
 """(topic, subject)."""
@@ -77,10 +58,14 @@ class _Draft:
 
 
 class Group:
-    """One transaction's changes. The caller begins and commits; `decide` does everything between."""
+    """One transaction's changes. The caller begins and commits; `decide` does everything between.
 
-    def __init__(self, store: Store, conn: Connection, changes: Sequence[Change]) -> None:
-        self.store, self.conn, self.changes = store, conn, changes
+    A change that cannot be stored breaks all of it, which is then to be rolled back; `apart` keeps it from that, for
+    two more round trips: savepoints.
+    """
+
+    def __init__(self, store: Store, conn: Connection, changes: Sequence[Change], apart: bool) -> None:
+        self.store, self.conn, self.changes, self.apart = store, conn, changes, apart
         self.outcomes: dict[int, Outcome] = {}
         self.heads: dict[Key, _Head] = {}
         self.states: dict[tuple[Key, int], Any] = {}
@@ -108,26 +93,19 @@ class Group:
     # --------------------------------------------------------------------------------------------------------- heads
 
     async def _lock(self, wait: bool) -> set[Key]:
-        """Lock every head there is, and read the clock; answers the keys somebody else holds."""
+        """Lock every head there is, and then read the clock; answers the keys somebody else holds."""
         keys = sorted({stream.key for change in self.changes for stream in change.streams})
-        rows = await self.conn.fetch(
-            "select s.topic, s.subject, s.version, s.recorded_at from stream s"
-            " join unnest($1::text[], $2::text[]) k (topic, subject) on s.topic = k.topic and s.subject = k.subject"
-            f" order by s.topic, s.subject for update of s {'' if wait else 'skip locked'}",
-            *_columns(keys),
-        )
-        self.heads = {(r["topic"], r["subject"]): _Head(r["version"], r["recorded_at"]) for r in rows}
-        missing = [key for key in keys if key not in self.heads]
-        busy: set[Key] = set()
-        if missing and not wait:
-            rows = await self.conn.fetch(
-                "select topic, subject from stream s join unnest($1::text[], $2::text[]) k (topic, subject)"
-                " using (topic, subject)",
-                *_columns(missing),
-            )
-            busy = {(r["topic"], r["subject"]) for r in rows}
-        self.heads |= {key: _Head() for key in missing}
-        self.now = await self.conn.fetchval("select clock_timestamp()")
+        rows = await self.conn.fetch(_LOCK_ALL if wait else _LOCK_FREE, *_columns(keys))
+        there: set[Key] = set()
+        for topic, subject, version, at in rows:
+            if topic is None:
+                self.now = at
+            elif version is None:
+                there.add((topic, subject))
+            else:
+                self.heads[topic, subject] = _Head(version, at)
+        busy = there - self.heads.keys()
+        self.heads |= {key: _Head() for key in keys if key not in self.heads}
         return busy
 
     def _disjoint(self, waiting: list[int]) -> tuple[list[int], list[int]]:
@@ -147,20 +125,23 @@ class Group:
     # --------------------------------------------------------------------------------------------------------- a wave
 
     async def _wave(self, wave: list[int], again: bool = False) -> None:
-        """Changes over disjoint heads: together if they can be, else each under a savepoint of its own."""
+        """Changes over disjoint heads: together if they can be, else, apart, each under a savepoint of its own."""
+        if not self.apart:
+            self.outcomes |= await self._decide_and_write(wave)
+            return
         try:
             async with self.conn.transaction():
                 self.outcomes |= await self._decide_and_write(wave)
-        except _ONE_CHANGES_FAULT as error:
+        except ONE_CHANGES_FAULT as error:
             if isinstance(error, PASSING):
                 raise
             if len(wave) > 1:
                 for i in wave:
                     await self._wave([i])
-            elif _taken(error, self.changes[wave[0]]) and not again:
+            elif taken(error, self.changes[wave[0]]) and not again:
                 await self._wave(wave, again=True)  # another process was faster under this key; its answer is there now
             else:
-                self.outcomes[wave[0]] = _explained(error, self.changes[wave[0]])
+                self.outcomes[wave[0]] = explained(error, self.changes[wave[0]])
 
     async def _decide_and_write(self, wave: list[int]) -> dict[int, Outcome]:
         outcomes: dict[int, Outcome] = {}
@@ -383,18 +364,3 @@ def _with(event: Recorded[Any], data: Event | CasewalkError) -> Recorded[Any]:
     if isinstance(data, CasewalkError):
         raise data
     return event if data is event.data else dataclasses.replace(event, data=data)
-
-
-def _taken(error: BaseException, change: Change) -> bool:
-    """Whether something stands already under the ids made of the change's idempotency key."""
-    return change.once is not None and isinstance(error, asyncpg.UniqueViolationError)
-
-
-def _explained(error: BaseException, change: Change) -> BaseException:
-    if _taken(error, change):
-        return Reused("this Idempotency-Key was used long ago, and what was answered is no longer known")
-    if isinstance(error, asyncpg.DataError | asyncpg.UntranslatableCharacterError):
-        invalid = Invalid("a value cannot be stored: " + str(error).splitlines()[0])
-        invalid.__cause__ = error
-        return invalid
-    return error

@@ -83,6 +83,11 @@ class View(Generic[R]):
         return sa.table(self.name, *(sa.column(name, kind) for name, kind in self.columns.items()))
 
     @functools.cached_property
+    def all_rows(self) -> sa.Select[Any]:
+        """One statement, so that it is compiled once."""
+        return sa.select(self.table)
+
+    @functools.cached_property
     def declaration(self) -> str:
         """A fingerprint of what the view is: columns, types read, and what the fold does."""
         columns = {name: str(kind) for name, kind in self.columns.items()}

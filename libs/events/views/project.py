@@ -24,8 +24,7 @@ class Projector:
     async def handle(self, conn: Connection, events: Sequence[Recorded[Any]]) -> None:
         """Fold the events into every view that reads them. Each event comes once."""
         tables = await rows.hold(conn, self.views)
-        earlier = await _known(conn, {(e.topic, e.subject) for e in events})
-        await remember(conn, events)
+        earlier = await _remembered_before(conn, events)
         for view in self.views:
             mine = [event for event in events if event.data.TYPE in view.types]
             if mine:
@@ -132,17 +131,23 @@ async def history(
     return events
 
 
-async def _known(conn: Connection, keys: set[tuple[str, str]]) -> set[str]:
-    found = await conn.fetch(
-        "select k.subject from unnest($1::text[], $2::text[]) k (topic, subject)"
-        " where exists (select from history h where h.topic = k.topic and h.subject = k.subject)",
-        [topic for topic, _ in keys],
-        [subject for _, subject in keys],
-    )
+async def _remembered_before(conn: Connection, events: Sequence[Recorded[Any]]) -> set[str]:
+    """Add events to `history`; the subjects that had some there already."""
+    columns = [list(column) for column in zip(*map(_history_values, events), strict=True)]
+    found = await conn.fetch(_REMEMBER, *columns)
     return {row["subject"] for row in found}
 
 
 _HISTORY = {"key": "text", "source": "text", **ENVELOPE}
+
+_COLUMNS = {name: f"${i}::{kind}[]" for i, (name, kind) in enumerate(_HISTORY.items(), 1)}
+
+_REMEMBER = (
+    f"with new as (insert into history ({', '.join(_COLUMNS)}) select * from unnest({', '.join(_COLUMNS.values())}))"
+    f" select distinct k.subject from unnest({_COLUMNS['topic']}, {_COLUMNS['subject']}) k (topic, subject)"
+    " where exists (select from history h where h.topic = k.topic and h.subject = k.subject)"
+)
+"""What a statement writes it does not see: the subjects are those that were there before."""
 
 
 def _history_values(event: Recorded[Any]) -> tuple[Any, ...]:

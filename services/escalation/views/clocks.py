@@ -24,7 +24,7 @@ from events.case import (
     ClockWarning,
     PromisesPinned,
 )
-from events.database import Connection, fetch
+from events.database import Connection, fetch, later
 from events.event import CaseEvent, Recorded
 from events.views import View
 from events.wire import rfc3339
@@ -220,8 +220,12 @@ CLOCKS = View(
 
 async def rows_of(conn: Connection, case_ids: Iterable[str]) -> list[CaseClocks]:
     """The rows of these cases, of those that have one."""
-    statement = sa.select(CLOCKS.table).where(CLOCKS.table.c.case_id.in_(list(case_ids)))
-    return [CLOCKS.decode(row) for row in await fetch(conn, statement)]
+    return [CLOCKS.decode(row) for row in await fetch(conn, _ROWS_OF, case_ids=list(case_ids))]
+
+
+_ROWS_OF = CLOCKS.all_rows.where(
+    CLOCKS.table.c.case_id == sa.any_(later("case_ids", sa.ARRAY(CLOCKS.table.c.case_id.type)))
+)
 
 
 async def unreachable(conn: Connection) -> dict[str, int]:

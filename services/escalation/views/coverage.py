@@ -56,7 +56,7 @@ PLACES = View(
 
 async def units_known(conn: Connection) -> dict[str, Unit]:
     """Unit id → the unit as it was published last."""
-    rows = [KNOWN_UNITS.decode(row) for row in await fetch(conn, sa.select(KNOWN_UNITS.table))]
+    rows = [KNOWN_UNITS.decode(row) for row in await fetch(conn, KNOWN_UNITS.all_rows)]
     return {row.unit_id: Unit(row.unit_id, row.kind, row.markets) for row in rows}
 
 

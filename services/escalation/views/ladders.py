@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import sqlalchemy as sa
-
 from events.database import Connection, fetch
 from events.event import Recorded
 from events.operations import LadderPublished
@@ -37,5 +35,5 @@ LADDERS = View("ladders", 2, LadderRow, (LadderPublished,), fold_ladder, inline=
 
 async def ladders_in_force(conn: Connection) -> tuple[Ladder, ...]:
     """The latest version of every ladder, by id."""
-    rows = [LADDERS.decode(row) for row in await fetch(conn, sa.select(LADDERS.table))]
+    rows = [LADDERS.decode(row) for row in await fetch(conn, LADDERS.all_rows)]
     return tuple(Ladder(row.ladder_id, row.content) for row in sorted(rows, key=lambda row: row.ladder_id))

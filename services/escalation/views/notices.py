@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import sqlalchemy as sa
-
 from events.database import Connection, fetch
 from events.event import Recorded
 from events.operations import NoticePublished
@@ -39,7 +37,7 @@ NOTICES = View("notices", 1, Subscription, (NoticePublished,), fold_notice, inli
 
 async def subscriptions(conn: Connection) -> list[Subscription]:
     """All of them, by id."""
-    rows = await fetch(conn, sa.select(NOTICES.table))
+    rows = await fetch(conn, NOTICES.all_rows)
     return sorted((NOTICES.decode(row) for row in rows), key=lambda row: row.notice_id)
 
 

@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-import sqlalchemy as sa
-
 from events.database import Connection, fetch
 from events.event import Recorded
 from events.operations import PromisePublished
@@ -41,7 +39,7 @@ PROMISES = View("promises", 3, PromiseRow, (PromisePublished,), fold_promise, in
 
 async def promises_in_force(conn: Connection) -> list[Promise]:
     """The latest version of every promise."""
-    return [PROMISES.decode(row).promise for row in await fetch(conn, sa.select(PROMISES.table))]
+    return [PROMISES.decode(row).promise for row in await fetch(conn, PROMISES.all_rows)]
 
 
 async def promises_of(conn: Connection, refs: Iterable[str]) -> dict[str, Promise]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import sqlalchemy as sa
-
 from events.database import Connection, fetch
 from events.event import Recorded
 from events.operations import RotaPublished
@@ -36,5 +34,5 @@ ROTAS = View("rotas", 1, RotaRow, (RotaPublished,), fold_rota, inline=True)
 
 async def rotas_in_force(conn: Connection) -> dict[str, RotaPublished]:
     """Unit id → the latest version of its rota."""
-    rows = [ROTAS.decode(row) for row in await fetch(conn, sa.select(ROTAS.table))]
+    rows = [ROTAS.decode(row) for row in await fetch(conn, ROTAS.all_rows)]
     return {row.unit_id: row.content for row in sorted(rows, key=lambda row: row.unit_id)}
