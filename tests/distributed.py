@@ -239,8 +239,7 @@ async def the_story(installation: Installation, killed: Sequence[str] = ()) -> s
     """A case through all five services, again and again until each of these processes was killed in the middle of it;
     its people go home afterwards, so that the days find their own."""
     async with AsyncExitStack() as stack:
-        # A killed reader's lanes rest for ten seconds, and a step waits for several, one killed after the other.
-        story = Story(await World.open(installation, stack), within_s=REACH_S)  # type: ignore[arg-type]
+        story = Story(await World.open(installation, stack))  # type: ignore[arg-type]
         await story.begin()
         killing = asyncio.create_task(_one_after_another([installation.kills[name] for name in killed]))
         told = 0
