@@ -28,7 +28,7 @@ from events.views.project import Projector
 from events.wire import VOCABULARY, Record, partition_of, record
 from services.runtime import Host
 from tests.events.conftest import World
-from tests.events.toy import CASE, COUNTS, INTAKE, ROUTER, Count, open_case, opened, queued
+from tests.events.toy import CASE, COUNTS, INTAKE, ROUTER, Count, count, open_case, opened, queued
 from tests.until import until
 
 SEALED = Sealed(enc=1, person="p", version=1, nonce="AAAA", text="AAAA")
@@ -323,6 +323,23 @@ async def test_a_fold_does_not_depend_on_the_order_of_arrival(intake: Host) -> N
         await until(partial(caught_up, intake))
         for case_id, types in expected.items():
             assert list((await row(intake, case_id))["types"]) == types
+
+
+def count_until_queued(row: Count | None, event: Recorded[Any]) -> Count | None:
+    return None if isinstance(event.data, CaseQueued) else count(row, event)
+
+
+async def test_what_left_no_row_is_not_forgotten_when_something_earlier_comes_late(world: World) -> None:
+    async with world.running(replace(INTAKE, views=(replace(COUNTS, fold=count_until_queued),))) as hosts:
+        host, case_id = hosts["intake"], str(uuid4())
+        for late in (
+            made([queued()], case_id, "router", at=NOW + timedelta(seconds=1)),
+            made([opened(title=SEALED, body=SEALED)], case_id),
+        ):
+            await send(host, late)
+            await until(partial(caught_up, host, "intake.views"))
+        assert await row(host, case_id) is None
+        assert len(await host.history(case_id)) == 2
 
 
 async def test_a_dead_workers_lease_does_not_outlive_a_clock_that_goes_back(intake: Host) -> None:

@@ -22,7 +22,7 @@ from events.event import CASES, Event, Recorded
 from events.kafka_log import KafkaLog
 from events.log import LANES, Log
 from events.relay import RelayFailed
-from events.store import Change, Changed, Fold, Once
+from events.store import Change, Changed, Fold, Once, Retry
 from events.views import View, rows
 from events.views.project import Projector, history
 from events.views.replay import Replay
@@ -175,6 +175,25 @@ async def test_a_fold_made_for_one_change_is_never_taken_for_another(world: Worl
                 counting_from(start)(case_id), decision=lambda now, n: [CaseClosed(episode=1)], actor="key:t"
             )
             assert changed.states[0] == start + changed.version
+
+
+async def test_a_stream_that_somebody_else_holds_is_not_taken_for_one_that_is_not_there(world: World) -> None:
+    """Or a request about it would be refused: no such case."""
+    asked: list[Toy] = []
+
+    def ask(now: datetime, toy: Toy) -> list[Event]:
+        asked.append(toy)
+        return []
+
+    async with world.running(INTAKE) as hosts:
+        store, stream = hosts["intake"].store, CASE(str(uuid4()))
+        await store.change(stream, decision=open_case, actor="key:t")
+        writers = store.database.writers
+        async with writers.acquire() as one, one.transaction(), writers.acquire() as other, other.transaction():
+            await store.apply(one, [Change((stream,), resolve, "key:t")])
+            (outcome,) = await store.apply(other, [Change((stream,), ask, "key:t")], wait=False)
+        assert isinstance(outcome, Retry)
+        assert not asked
 
 
 async def test_a_concurrent_duplicate_in_another_process_gets_the_first_answer(world: World) -> None:
