@@ -4,10 +4,12 @@ import asyncio
 import os
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import asyncpg
@@ -51,6 +53,10 @@ LONGEST = (
 )
 """Files and folders in the order in which they are begun: with two at a time, a long one begun last would end alone."""
 
+ENDED = pytest.StashKey[str]()
+ALONE_S = 300.0
+"""The others wait no longer for a test that is to be alone; a worker that died in one is reported by then."""
+
 MEMORY, ROOM_BYTES = Path("/dev/shm"), 8 << 30  # noqa: S108 — only directories with names of their own are made there
 
 only_the_wheel()
@@ -89,11 +95,43 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     def rank(file: Path) -> int:
         return next((n for n, path in enumerate(LONGEST) if file.is_relative_to(TESTS / path)), len(LONGEST))
 
-    items.sort(key=lambda item: rank(item.path))
+    items.sort(key=lambda item: (not _alone(item), rank(item.path)))
     out = [item for item in items if left_out(item)]
     if out:
         config.hook.pytest_deselected(items=out)
         items[:] = [item for item in items if item not in out]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Every worker is told where the tests that are to be alone leave word that they have ended."""
+    if ENDED not in node.config.stash:
+        directory = tempfile.TemporaryDirectory(prefix="casewalk-alone-")
+        node.config.add_cleanup(directory.cleanup)
+        node.config.stash[ENDED] = directory.name
+    node.workerinput["ended"] = node.config.stash[ENDED]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that promises a time has the machine to itself: every other one begins after it."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    ended = Path(item.config.workerinput["ended"])
+    if _alone(item):
+        try:
+            return (yield)
+        finally:
+            (ended / str(item.session.items.index(item))).touch()
+    alone = sum(map(_alone, item.session.items))
+    deadline = time.monotonic() + ALONE_S
+    while len(list(ended.iterdir())) < alone and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return (yield)
+
+
+def _alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
 
 
 @dataclass(frozen=True)
