@@ -38,6 +38,9 @@ RETRIES = 20
 """Parked cases tried again in a tick: what comes in does not wait for all that somebody asked for."""
 GATHER_S = 0.05
 """How long a consumer waits for more, when all it has got is of no concern to it."""
+FEW, PAUSE_S = 50, 0.1
+"""After a transaction over few records a consumer waits as long as it took, at most so long: one costs about as much as
+fifty do, and the busier a process is, the more of them are taken together."""
 HINT_EVERY_S = 0.1
 HINT_AGAIN_S = 30.0
 """How long a word somebody else says about a lane that is ours by now may stand."""
@@ -195,7 +198,11 @@ class Consumer:
                 leased_at = loop.time()
             found = await self._fetch(reader)
             if found:
-                await self._take(await self._gathered(reader, found))
+                found = await self._gathered(reader, found)
+                began = loop.time()
+                await self._take(found)
+                if sum(map(len, found.values())) < FEW:
+                    await asyncio.sleep(min(PAUSE_S, loop.time() - began))
             if loop.time() - ticked_at > TICK_S:
                 await self._retry_parked()
                 if self.firing is not None:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -536,6 +537,30 @@ async def test_what_passes_by_is_gathered_until_there_is_something_to_read(intak
     assert [record.offset for record in found[lane]] == [0, 1, 2, 3]
     assert begins == [1, 2, 2]
     assert len(batches) == 1
+
+
+class Slow:
+    """Does nothing, and takes its time."""
+
+    reads = frozenset({CaseQueued.TYPE})
+    TAKES_S = 0.05
+
+    def __init__(self) -> None:
+        self.begun: list[float] = []
+
+    async def handle(self, conn: Connection, events: Sequence[Recorded[Any]]) -> None:
+        self.begun.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(self.TAKES_S)
+
+
+async def test_after_a_few_records_a_consumer_waits_as_long_as_they_took(intake: Host) -> None:
+    """So that it takes more of them together the busier the process is."""
+    slow = Slow()
+    async with consuming(intake, slow), asyncio.timeout(30):
+        while len(slow.begun) < 5:
+            await send(intake, made([queued()], str(uuid4()), "router"))
+            await asyncio.sleep(0.01)  # a hundred a second: few, whenever it looks
+    assert min(later - earlier for earlier, later in pairwise(slow.begun)) > 1.9 * slow.TAKES_S
 
 
 async def test_what_another_source_says_later_of_a_parked_case_waits_behind_it(intake: Host) -> None:
