@@ -6,6 +6,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,7 @@ import uvloop
 from aiokafka.admin import AIOKafkaAdminClient
 
 from services.process import collect_seldom, only_the_wheel
-from services.runtime.broker import Broker
+from services.runtime.broker import Broker, BrokerUnavailable
 from services.runtime.postgres import EmbeddedPostgres
 
 # What the run was told: `make test` sets the first, the others use servers that run already.
@@ -53,7 +54,7 @@ LONGEST = (
 )
 """Files and folders in the order in which they are begun: with two at a time, a long one begun last would end alone."""
 
-ENDED = pytest.StashKey[str]()
+SHARED = pytest.StashKey[dict[str, str]]()
 ALONE_S = 300.0
 """The others wait no longer for a test that is to be alone; a worker that died in one is reported by then."""
 
@@ -104,12 +105,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Every worker is told where the tests that are to be alone leave word that they have ended."""
-    if ENDED not in node.config.stash:
-        directory = tempfile.TemporaryDirectory(prefix="casewalk-alone-")
-        node.config.add_cleanup(directory.cleanup)
-        node.config.stash[ENDED] = directory.name
-    node.workerinput["ended"] = node.config.stash[ENDED]
+    """What workers share: one broker, and the place where the tests that are to be alone leave word that they have
+    ended. A missing Kafka ends the run here, and says how to get it."""
+    config = node.config
+    if SHARED not in config.stash:
+        shared = ExitStack()
+        config.add_cleanup(shared.close)
+        config.stash[SHARED] = {"ended": shared.enter_context(tempfile.TemporaryDirectory(prefix="casewalk-alone-"))}
+        if ENGINE == "all":
+            try:
+                config.stash[SHARED]["kafka"] = KAFKA or shared.enter_context(_broker()).bootstrap
+            except BrokerUnavailable as error:
+                raise pytest.UsageError(str(error)) from error
+    node.workerinput |= config.stash[SHARED]
+
+
+@contextmanager
+def _broker() -> Iterator[Broker]:
+    with tempfile.TemporaryDirectory(prefix="casewalk-") as directory, Broker.start(Path(directory)) as broker:
+        yield broker
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -182,12 +196,13 @@ async def database(postgres: Postgres) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="session")
-def kafka() -> Iterator[str]:
+def kafka(pytestconfig: pytest.Config) -> Iterator[str]:
     """Bootstrap servers of one broker for the whole run; the run fails and says how to get Kafka when it is missing."""
-    if KAFKA is not None:
-        yield KAFKA
+    given = getattr(pytestconfig, "workerinput", {}).get("kafka", KAFKA)
+    if given is not None:
+        yield given
         return
-    with tempfile.TemporaryDirectory(prefix="casewalk-") as directory, Broker.start(Path(directory)) as broker:
+    with _broker() as broker:
         yield broker.bootstrap
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from events.case import CaseObserved
 from services.every import SERVICES
-from tests.commands.conftest import AUTHORITIES, command, environment, free_port
+from tests.commands.conftest import AUTHORITIES, called, command, environment, free_port
 from tests.conftest import Engine
 from tests.metrics.samples import HELPDESK, VINST, Sample, printed, repeated
 from tests.until import until
@@ -204,8 +204,9 @@ async def _killed_midway(server: Server) -> None:
 async def _measures_as_published(server: Server, imported: dict[str, Any]) -> None:
     for sample in (BIG, SMALL):
         where = f"import={imported[sample.profile]['import_id']}"
-        figures = await server.casewalk("figures", "--where", where)
-        assert printed(figures, sample.figures) == sample.figures
+        figures = await called("figures", "--where", where, "--json", **server.variables)
+        assert figures.code == 0, figures.err
+        assert printed(figures.json, sample.figures) == sample.figures
 
 
 async def _routed_meanwhile(server: Server, importing: asyncio.Task[Any], cases: int = 10) -> list[float]:

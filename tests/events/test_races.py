@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -17,6 +19,7 @@ import pytest
 
 from events import parking
 from events.case import CaseClosed, CaseOffered, CaseOpened, CaseQueued, CaseResolved, OfferExpired
+from events.database import Connection
 from events.errors import Unavailable
 from events.event import CASES, Event, Recorded
 from events.kafka_log import KafkaLog
@@ -219,9 +222,28 @@ async def test_a_concurrent_duplicate_in_another_process_gets_the_first_answer(w
         assert (await again).answer == {"status": 201, "id": "first"}
 
 
-async def test_a_relay_asks_often_only_while_another_process_writes_for_its_service(world: World) -> None:
+async def test_a_relay_asks_often_only_while_another_process_writes_for_its_service(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with world.running() as hosts:
         relay = hosts["intake"].relay
+        asked: list[float] = []
+        ask = relay._move
+
+        async def counted(conn: Connection) -> int:
+            asked.append(asyncio.get_running_loop().time())
+            return await ask(conn)
+
+        monkeypatch.setattr(relay, "_move", counted)
+
+        async def pause_s() -> float:
+            before = len(asked)
+
+            async def four_times() -> bool:
+                return len(asked) >= before + 4
+
+            await until(four_times)
+            return median(later - earlier for earlier, later in pairwise(asked[before:]))
 
         async def alone() -> bool:
             return relay.alone
@@ -230,8 +252,10 @@ async def test_a_relay_asks_often_only_while_another_process_writes_for_its_serv
             return not relay.alone
 
         await until(alone)
+        alone_s = await pause_s()
         async with world.running(INTAKE) as others:
             await until(beside)
+            assert await pause_s() < alone_s / 2
             case_id = str(uuid4())
             await others["intake"].store.change(CASE(case_id), decision=open_case, actor="key:t")
             await until(partial(has, hosts["router"], case_id, 2))

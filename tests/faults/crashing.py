@@ -112,8 +112,8 @@ class World(Load):
 
     # -------------------------------------------------------------------------------------------------- the process
 
-    async def start(self, arm: str = "", picky: bool = True) -> None:
-        """Order a worker; nothing is known of it yet."""
+    async def start(self, arm: str = "", picky: bool = True, warm: bool = False) -> None:
+        """Order a worker, or that the parent warms up by being one; nothing is known of it yet."""
         order = {
             "port": self.port,
             "database_url": self.engine.dsn,
@@ -125,6 +125,7 @@ class World(Load):
             "services": SERVICES,
             "picky": picky,
             "arm": arm,
+            "warm": warm,
         }
         self.parent.status = None
         await self.parent.tell(json.dumps(order))

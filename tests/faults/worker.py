@@ -3,7 +3,8 @@ forks a Casewalk for every order on standard input.
 
     {"port": …, "database_url": …, …}    start one; answered by `started <pid>`, and `ended <status>` when it is gone
 
-While it runs, the worker reads standard input itself:
+With `"warm": true` the parent is the worker itself, until it is told to stop: what that life compiled, all that are
+forked later find. While it runs, the worker reads standard input itself:
 
     arm <point>:<n>,…    die at whichever of these comes first; the last word is `dies <point>`
     count                answered by `passed {point: times}`, which is also its last word if it ends in order
@@ -72,7 +73,8 @@ def run(order: dict[str, Any]) -> None:
     """A Casewalk until it is told to stop, or until it dies."""
     os.environ["PICKY"] = str(int(order.pop("picky")))  # a global would be part of what the view declares
     names, port = order.pop("services"), order.pop("port")
-    points.last_words.append(lambda point: say(f"dies {point}"))
+    points.last_words[:] = [lambda point: say(f"dies {point}")]
+    points.passed.clear()
     failpoint.arm(order.pop("arm"))
     services = [replace(s, views=(*s.views, PICKED)) if s is METRICS else s for s in SERVICES if s.name in names]
     order["data_dir"] = Path(order["data_dir"])
@@ -121,12 +123,19 @@ def main() -> None:
     gc.freeze()
     say("warm")
     while line := read_line():
-        pid = os.fork()
-        if pid == 0:
-            run(json.loads(line))
+        order = json.loads(line)
+        if order.pop("warm"):
+            say(f"started {os.getpid()}")
+            run(order)
+            gc.collect()
+            gc.freeze()
+            status = 0
+        elif (pid := os.fork()) == 0:
+            run(order)
             os._exit(0)
-        say(f"started {pid}")
-        _, status = os.waitpid(pid, 0)
+        else:
+            say(f"started {pid}")
+            _, status = os.waitpid(pid, 0)
         os.set_blocking(0, True)  # the worker's loop had it otherwise, and it is the same open file
         say(f"ended {os.waitstatus_to_exitcode(status)}")
 
