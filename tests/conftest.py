@@ -131,17 +131,22 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """A test that promises a time has the machine to itself: every other one begins after it."""
     if not hasattr(item.config, "workerinput"):
         return (yield)
-    ended = Path(item.config.workerinput["ended"])
-    if _alone(item):
-        try:
-            return (yield)
-        finally:
-            (ended / str(item.session.items.index(item))).touch()
-    alone = sum(map(_alone, item.session.items))
+    if not _alone(item):
+        _await_those_alone(item.session)
+        return (yield)
+    try:
+        return (yield)
+    finally:
+        (Path(item.config.workerinput["ended"]) / str(item.session.items.index(item))).touch()
+
+
+@cache
+def _await_those_alone(session: Any) -> None:
+    """Once, before the worker's first other test."""
+    ended, alone = Path(session.config.workerinput["ended"]), sum(map(_alone, session.items))
     deadline = time.monotonic() + ALONE_S
     while len(list(ended.iterdir())) < alone and time.monotonic() < deadline:
         time.sleep(0.05)
-    return (yield)
 
 
 def _alone(item: pytest.Item) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -65,6 +66,8 @@ class Receiver:
     """Takes webhooks. `answers` are the statuses of the next ones; then 204."""
 
     url: str = ""
+    path: str = field(default_factory=lambda: f"/{secrets.token_hex(8)}")
+    """Nobody else's: the port may have been another receiver's, and whoever sends to that may still be at it."""
     answers: list[int] = field(default_factory=list)
     got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     hold: Callable[[str], Awaitable[None]] | None = None
@@ -72,6 +75,9 @@ class Receiver:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         request = Request(scope, receive)
+        if not request.url.path.startswith(self.path):
+            await Response(status_code=404)(scope, receive, send)
+            return
         headers = dict(request.headers)
         self.got.append((headers, await request.body()))
         status = self.answers.pop(0) if self.answers else 204
@@ -105,7 +111,7 @@ async def receiving(**tls: Any) -> AsyncIterator[Receiver]:
     server.lifespan = config.lifespan_class(config)
     await server.startup()
     port = server.servers[0].sockets[0].getsockname()[1]
-    receiver.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+    receiver.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}{receiver.path}"
     running = asyncio.create_task(server.main_loop())
     try:
         yield receiver
