@@ -1,6 +1,6 @@
 # What a newcomer types; `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check bench soak faults distributed schemas lock kafka
+.PHONY: help setup demo up test check bench soak faults clocks distributed schemas lock kafka
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
@@ -51,9 +51,14 @@ bench: .venv-bench/.done kafka ## Measures speed as ratios, side by side in one 
 soak: .venv-bench/.done ## Runs at half the measured rate for 30 minutes and looks for drift and leaks (ARGS="--minutes 2").
 	@.venv-bench/bin/python -m bench.soak $(ARGS)
 
+BROKEN = CASEWALK_TEST_ENGINE=$(ENGINE) $(BIN)/python -m pytest --faults $(if $(REPORT),--report $(REPORT))
+
 faults: setup $(if $(filter embedded,$(ENGINE)),,kafka) ## Kills, cuts and confuses everything under load, and counts what is lost (REPORT=docs/faults.md keeps the tables).
 	@deploy/setup.sh faketime
-	@CASEWALK_TEST_ENGINE=$(ENGINE) $(BIN)/python -m pytest tests/faults --faults $(if $(REPORT),--report $(REPORT)) $(ARGS)
+	@$(BROKEN) tests/faults --ignore tests/faults/clocks $(ARGS)
+
+clocks: setup $(if $(filter embedded,$(ENGINE)),,kafka) ## Lets 100,000 clocks run at once, and judges 100,000 cases made by chance (REPORT=docs/faults.md).
+	@$(BROKEN) tests/faults/clocks $(ARGS)
 
 lock: setup ## Pins the newest allowed versions of all dependencies again.
 	@$(BIN)/python -m pip install --quiet uv

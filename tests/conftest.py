@@ -70,7 +70,7 @@ if "TMPDIR" not in os.environ and MEMORY.is_dir() and psutil.disk_usage(str(MEMO
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """What `make faults` asks for."""
+    """What `make faults` and `make clocks` ask for."""
     faults = parser.getgroup("casewalk")
     faults.addoption("--faults", action="store_true", help="run everything in tests/faults, and at full length")
     faults.addoption("--report", type=Path, metavar="FILE", help="keep the tables of tests/faults in this file too")

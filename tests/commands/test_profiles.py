@@ -9,7 +9,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
@@ -199,6 +199,7 @@ def test_yaml_words_stay_words(tmp_path: Path) -> None:
 
 
 @given(st.integers(631_152_000, 2_051_222_400), st.sampled_from(["Europe/Rome", "America/Sao_Paulo", "UTC"]))
+@example(780_451_200, "Europe/Rome")  # the first of two
 def test_a_moment_survives_its_way_through_the_local_clock(unix_s: int, zone: str) -> None:
     local = datetime.fromtimestamp(unix_s, ZoneInfo(zone))
     profile = Profile.model_validate(
@@ -212,7 +213,7 @@ def test_a_moment_survives_its_way_through_the_local_clock(unix_s: int, zone: st
     )
     (row,) = profile.rows(file(("c", "at"), ("1", local.replace(tzinfo=None).isoformat())))
     read = datetime.fromisoformat(str(row["occurred_at"]))
-    assert read == local or local.fold == 1, "only the second of two equal readings is ambiguous"
+    assert read.timestamp() == unix_s or local.fold == 1, "only the second of two equal readings is ambiguous"
 
 
 @given(st.text())

@@ -313,6 +313,7 @@ async def test_consumers_are_handed_what_the_log_holds(world: World) -> None:
         for decision in (open_case, resolve):
             for case_id in cases:
                 await host.store.change(CASE(case_id), decision=decision, actor="key:t")
+        await until(partial(sent, host))
         await until(partial(caught_up, host, "intake.views"))
         ends = {lane: end for lane, end in (await host.log.ends()).items() if end}
         handed = [r for lane in sorted(ends) for r in (await reader.fetch({lane: 0}, 1000, wait_s=5))[lane]]

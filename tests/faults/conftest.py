@@ -17,7 +17,7 @@ REPORT = pytest.StashKey[Report]()
 
 @pytest.fixture(scope="session")
 def full(request: pytest.FixtureRequest) -> bool:
-    """Whether this is `make faults`; else a test takes a sample of what it could do."""
+    """Whether this is `make faults` or `make clocks`; else a test takes a sample of what it could do."""
     return bool(request.config.getoption("--faults"))
 
 

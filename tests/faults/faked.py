@@ -38,6 +38,7 @@ class Clock:
         return {
             "LD_PRELOAD": str(found[0]),
             "FAKETIME_TIMESTAMP_FILE": str(self.file),
+            "TZ": "UTC",  # of the time at which it stands still
             "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "DONT_FAKE_MONOTONIC": "1",
@@ -50,14 +51,29 @@ class Clock:
     async def move(self, url: str, offset: timedelta) -> None:
         """To this distance from the machine's clock; returns when the server's clock shows it."""
         self.set(offset)
-        await until(partial(_shows, url, offset), limit_s=60, poll_s=0.2)
+        await until(partial(_is_off_by, url, offset), limit_s=60, poll_s=0.2)
+
+    async def stop(self, url: str) -> None:
+        """At the second that it shows; returns when the server's clock stands still."""
+        stands_at = (await _shown(url)).replace(microsecond=0)
+        self.file.write_text(f"{stands_at:%Y-%m-%d %H:%M:%S}\n")
+        await until(partial(_stands_at, url, stands_at), limit_s=60, poll_s=0.2)
 
 
-async def _shows(url: str, offset: timedelta) -> bool:
+async def _shown(url: str) -> datetime:
     connection = await asyncpg.connect(url)
     try:
-        asked_at = datetime.now(UTC)
         shown: datetime = await connection.fetchval("select clock_timestamp()")
     finally:
         await connection.close()
+    return shown
+
+
+async def _is_off_by(url: str, offset: timedelta) -> bool:
+    asked_at = datetime.now(UTC)
+    shown = await _shown(url)
     return asked_at - CLOSE < shown - offset < datetime.now(UTC) + CLOSE
+
+
+async def _stands_at(url: str, moment: datetime) -> bool:
+    return await _shown(url) == moment

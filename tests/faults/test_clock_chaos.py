@@ -1,8 +1,8 @@
 """No promise is broken unseen, whatever breaks: at the end every clock says what the events alone make of it.
 
 Two escalation processes run while cases come, are answered, paused, resolved and reopened, and are told of late. Both
-are killed while clocks are due, one sleeps through its leases, the database's clock jumps by an hour, PostgreSQL and
-Kafka are killed and started again.
+are killed while clocks are due, one sleeps through its leases, the database's clock jumps by an hour and stands still,
+PostgreSQL and Kafka are killed and started again.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ BREAKS: tuple[Callable[[Town], Awaitable[None]], ...] = (
     Town.postgresql_is_killed,
     Town.the_clock_goes_back_an_hour,
     Town.kafka_is_killed,
+    Town.the_clock_stands_still,
+    Town.the_clock_runs_again,
     Town.one_of_two_is_killed,
     Town.one_of_two_dies_and_the_clock_goes_back_an_hour,
     Town.the_other_sleeps_through_its_leases,
@@ -78,6 +80,7 @@ async def test_every_obligation_ends_with_the_verdict_that_the_events_alone_make
         evening.set()
     await town.the_clock_is_ahead_of_whatever_it_showed()  # what was promised then becomes due too
     end = await until(partial(as_it_stands, town), LIMIT_S, POLL_S)
+    assert await recorded_back_in_time(town) == 0
     verdicts: Counter[str] = Counter()
     for case_id in town.opened:
         lived = FOLD.over(case_id, end.said[case_id])
@@ -161,6 +164,19 @@ async def as_it_stands(town: Town) -> Standing:
             dict(await conn.fetch("select subject, error from parked limit 10")),
             dict(lanes),
         )
+
+
+async def recorded_back_in_time(town: Town) -> int:
+    """Events whose recorded time is not after that of the one before in their stream."""
+    before = "lag(recorded_at) over (partition by topic, subject order by sequence)"
+    async with town.connected() as conn:
+        found = [
+            await conn.fetchval(
+                f"select count(*) from (select recorded_at <= {before} as back from {name}.events) e where back"
+            )
+            for name in SPEAKING
+        ]
+    return sum(found)
 
 
 async def events_of(

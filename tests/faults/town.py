@@ -145,6 +145,13 @@ class Town:
     async def the_clock_goes_ahead_an_hour(self) -> None:
         await self._later(1)
 
+    async def the_clock_stands_still(self) -> None:
+        await self.clock.stop(self.url)
+
+    async def the_clock_runs_again(self) -> None:
+        """By what it stood still, it jumps ahead."""
+        await self._later(0)
+
     async def the_clock_is_ahead_of_whatever_it_showed(self) -> None:
         await self._later(3)
 

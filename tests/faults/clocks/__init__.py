@@ -1,0 +1,1 @@
+"""Clocks in great numbers: `make clocks`, and a sample in `make test`."""
