@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import platform
+import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +16,8 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 from rich.table import Table
+
+POM = Path(__file__).resolve().parents[1] / "deploy" / "kafka" / "pom.xml"
 
 PACKAGES = ("asyncpg", "aiokafka", "fastapi", "uvicorn", "uvloop", "pydantic", "eventsourcing", "faststream")
 
@@ -51,7 +56,7 @@ class Row:
 
 def machine() -> str:
     """What everything was measured on and with."""
-    versions = [f"Python {platform.python_version()}", f"PostgreSQL {_postgres()}"]
+    versions = [f"Python {platform.python_version()}", f"PostgreSQL {_postgres()}", f"Kafka {_kafka()}"]
     versions += [f"{name} {found}" for name in PACKAGES if (found := _version(name)) is not None]
     return f"{psutil.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB; {', '.join(versions)}"
 
@@ -61,6 +66,14 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def _kafka() -> str:
+    wanted = re.search(r"<kafka.version>(.+)</kafka.version>", POM.read_text("utf-8"))
+    assert wanted is not None
+    java = shutil.which("java")
+    said = "" if java is None else subprocess.run([java, "-version"], capture_output=True, text=True, check=True).stderr
+    return wanted[1] if not said else f"{wanted[1]} on {said.splitlines()[0]}"
 
 
 def _postgres() -> str:

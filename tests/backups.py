@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import subprocess
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import asyncpg
 
 from services.runtime.postgres import binaries
 from tests.conftest import Engine
+
+OPERATING = Path(__file__).resolve().parents[1] / "docs" / "operating.md"
 
 
 def dump(engine: Engine, service: str, to: Path) -> None:
@@ -28,6 +32,14 @@ async def lose(engine: Engine, service: str) -> None:
 def restore(engine: Engine, backup: Path) -> None:
     """The step "restore" of docs/operating.md."""
     run("pg_restore", "--exit-on-error", f"--dbname={engine.dsn}", str(backup))
+
+
+async def by_the_page(program: str, directory: Path, url: str) -> None:
+    """The page's own line that begins with the program, as a shell in the directory runs it."""
+    (line,) = [line for line in OPERATING.read_text("utf-8").splitlines() if line.strip().startswith(program)]
+    variables = {"PATH": f"{binaries()}:{os.environ['PATH']}", "CASEWALK_DATABASE_URL": url}
+    process = await asyncio.create_subprocess_shell(line, cwd=directory, env=variables)
+    assert await process.wait() == 0, line
 
 
 def run(name: str, *arguments: str) -> None:

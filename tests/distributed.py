@@ -2,8 +2,8 @@
 
 A real broker, one PostgreSQL with a database per service, five `casewalk serve` processes and a second router. The
 story is told on them; then a short day is played for every process, in the middle of which it is killed with -9 and
-started again; then other systems' logs are imported. At the end every event a service has recorded must be in the log,
-every view must equal a replay, and the figures must be the known ones.
+started again; then a service's database is lost and restored, and other systems' logs are imported. At the end every
+event a service has recorded must be in the log, every view must equal a replay, and the figures must be the known ones.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from services.commands.demo.script import visits
 from services.every import SERVICES
 from services.runtime.broker import Broker
 from services.runtime.postgres import EmbeddedPostgres
+from tests.backups import by_the_page
 from tests.commands.conftest import AUTHORITIES, command, environment, free_port
 from tests.metrics.samples import SAMPLES, Sample, printed
 from tests.test_story import Story
@@ -285,6 +286,27 @@ async def killed_in_between(kill: Callable[[], Awaitable[None]], admin: Client, 
     return f"back after {down_s:.1f} s, {ended} of {VISITS} cases ended"
 
 
+# ---------------------------------------------------------------------------------------------------------- the restore
+
+
+async def restored(installation: Installation, service: str) -> str:
+    """A service's database is backed up, work goes on, the database is lost: by the commands that docs/operating.md
+    gives it comes back, and what came after the back-up with it."""
+    url = installation.postgres.dsn(service)
+    await by_the_page("pg_dump", installation.directory, url)
+    await the_story(installation)
+    processes = [serving for serving in installation.serving.values() if serving.service == service]
+    for serving in processes:
+        await serving.stop()
+    connection = await asyncpg.connect(installation.postgres.dsn("postgres"))
+    await connection.execute(f"drop database {service}")
+    await connection.close()
+    installation.postgres.create_database(service)
+    await by_the_page("pg_restore", installation.directory, url)
+    await asyncio.gather(*(serving.start() for serving in processes))
+    return f"{service} went on from its back-up and the log"
+
+
 # ----------------------------------------------------------------------------------------------------------- the import
 
 
@@ -388,6 +410,7 @@ async def run(installation: Installation, report: Report) -> None:
     ):
         for seed, (name, kill) in enumerate(installation.kills.items(), 1):
             await report.step(f"kill -9 {name}", killed_in_between(kill, admin, staff, seed))
+    await report.step("restore router", restored(installation, "router"))
     for sample in SAMPLES:
         await report.step(f"import {sample.profile}", imported(installation, sample))
     await report.step("stores and log", nothing_is_lost(installation))

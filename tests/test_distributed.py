@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.distributed import installed, nothing_is_lost, the_story, views_are_equal
+from tests.distributed import installed, nothing_is_lost, restored, the_story, views_are_equal
 
 
 @pytest.mark.broker
 @pytest.mark.timeout(400)
-async def test_killing_any_service_with_9_during_the_story_loses_nothing() -> None:
+async def test_neither_kill_minus_9_during_the_story_nor_a_restored_database_loses_anything() -> None:
     with tempfile.TemporaryDirectory(prefix="casewalk-") as directory:
         async with installed(Path(directory)) as installation:
             await the_story(installation, list(installation.serving))
+            await nothing_is_lost(installation)
+            await views_are_equal(installation)
+            await restored(installation, "router")
             await nothing_is_lost(installation)
             await views_are_equal(installation)

@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 
 from bench.ground import EMBEDDED, KAFKA, Engine, Ground, until
 from bench.history import BEGAN
-from bench.measure import in_turns, rate
+from bench.measure import in_turns, rate, watching
 from bench.report import Row
 from bench.rows.projecting import consumed, emptied, fill
 from events.case import CaseQueued, Priority, UnitKind
@@ -49,27 +49,36 @@ async def measure(ground: Ground, sizes: list[int]) -> AsyncIterator[Row]:
     if find_spec("eventsourcing"):
         for events in sizes:
             async with ground.engine(EMBEDDED) as engine, ground.host(replace(ROUTER, inline=()), engine) as host:
-                async for row in _appends_and_reads(engine, host, events):
+                async for row in _appends_and_reads(ground, engine, host, events):
                     yield row
     if find_spec("faststream") and ground.broker is not None:
         for events in sizes:
             async with ground.engine(KAFKA) as engine, ground.host(METRICS, engine) as host:
-                yield await _consumes(engine, host, await fill(host, events))
+                yield await _consumes(ground, engine, host, await fill(host, events))
 
 
 # ---------------------------------------------------------------------------------------------------- append and read
 
 
-async def _appends_and_reads(engine: Engine, host: Host, events: int) -> AsyncIterator[Row]:
+async def _appends_and_reads(ground: Ground, engine: Engine, host: Host, events: int) -> AsyncIterator[Row]:
     theirs = await asyncio.to_thread(_their_cases, engine.dsn)
     committing = asyncio.create_task(host.store.run())
     try:
         for writers, count in ((1, events // 20), (WRITERS, events // 5)):
-            yield await _append_row(host.store, theirs, writers, count, events)
-        yield await _read_row(host.store, theirs, max(20, events // 100), events)
+            async with watching(_both(ground)) as watched:
+                row = await _append_row(host.store, theirs, writers, count, events)
+            yield replace(row, memory=watched.memory)
+        async with watching(_both(ground)) as watched:
+            row = await _read_row(host.store, theirs, max(20, events // 100), events)
+        yield replace(row, memory=watched.memory)
     finally:
         committing.cancel()
         await asyncio.to_thread(theirs.close)
+
+
+def _both(ground: Ground) -> dict[str, int]:
+    """The libraries run in this process, as we do."""
+    return ground.pids(**{"bench with both": os.getpid()})
 
 
 async def _append_row(store: Store, theirs: TheirCases, writers: int, count: int, events: int) -> Row:
@@ -212,8 +221,9 @@ def _environment(dsn: str) -> dict[str, str]:
 # ------------------------------------------------------------------------------------------------------------- consume
 
 
-async def _consumes(engine: Engine, host: Host, events: int) -> Row:
-    pairs = await in_turns(ROUNDS, lambda: consumed(host, events), lambda: _faststream(engine, host, events))
+async def _consumes(ground: Ground, engine: Engine, host: Host, events: int) -> Row:
+    async with watching(_both(ground)) as watched:
+        pairs = await in_turns(ROUNDS, lambda: consumed(host, events), lambda: _faststream(engine, host, events))
     return Row(
         "consume, fold, upsert case_facts",
         f"{events:,} events",
@@ -221,6 +231,7 @@ async def _consumes(engine: Engine, host: Host, events: int) -> Row:
         f"{median(pairs.subject):,.0f} events/s",
         f"faststream, no offsets and no repeats dropped: {median(pairs.yardstick):,.0f}/s",
         pairs.spread,
+        memory=watched.memory,
     )
 
 

@@ -133,9 +133,12 @@ def _aggregated(asked: Asked, group: Column) -> sa.Subquery:
 
 
 def _distinct(asked: Asked, group: Column, array: Column, name: str) -> sa.Subquery:
-    item = sa.func.unnest(array).table_valued("item", name=f"{name}_item").render_derived()
-    query = sa.select(group.label("grp"), sa.func.count(item.c.item.distinct()).label("value"))
-    return _grouped(asked, group, query.select_from(FACTS.join(item, sa.true()))).subquery(name)
+    """How many different items the arrays of a group have: few arrays differ, so those are looked for first."""
+    arrays = limited(asked, sa.select(group.label("grp"), array.label("items")).distinct()).subquery(f"{name}_arrays")
+    item = sa.func.unnest(arrays.c["items"]).table_valued("item", name=f"{name}_item").render_derived()
+    items = sa.select(arrays.c.grp, item.c.item).select_from(arrays.join(item, sa.true())).distinct()
+    each = items.subquery(f"{name}_items")
+    return sa.select(each.c.grp, sa.func.count().label("value")).group_by(each.c.grp).subquery(name)
 
 
 def _grouped(asked: Asked, group: Column, query: Query) -> Query:

@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from prometheus_client.parser import text_string_to_metric_families as families
 
 from events.errors import Invalid, Reused
 from events.event import CASES
@@ -26,6 +27,7 @@ from events.recovery import Recovered
 from events.store import Once
 from events.wire import PARTITIONS, Record
 from services.runtime import Host
+from services.runtime.app import _metrics as metrics
 from services.runtime.broker import Broker
 from services.runtime.postgres import EmbeddedPostgres
 from tests.backups import copy, dump, execute, lose, restore
@@ -207,12 +209,17 @@ async def test_without_a_backup_the_log_alone_brings_back_every_event_and_view(w
 
 
 async def test_only_what_was_still_in_the_lost_outbox_is_lost(world: World) -> None:
+    """How many events that was, and since when, metrics have told."""
     async with world.running() as hosts:
         await opened(hosts["intake"])
         await settled(hosts)
         await without_relay(hosts["intake"])
+        began = datetime.now(UTC)
         unsent = await opened(hosts["intake"], 3)
-        assert await hosts["intake"].database.readers.fetchval("select count(*) from outbox") == len(unsent)
+        page = (await metrics([hosts["intake"]])).decode()
+        told = {sample.name: sample.value for family in families(page) for sample in family.samples}
+        assert told["casewalk_outbox_rows"] == len(unsent)
+        assert 0 < told["casewalk_outbox_age_seconds"] < (datetime.now(UTC) - began).total_seconds()
         known = {record[2] for record in await says(hosts["intake"])}
     await lose(world.engine, "intake")
     async with world.running() as hosts:

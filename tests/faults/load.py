@@ -16,7 +16,18 @@ from uuid import uuid4
 import asyncpg
 import httpx
 
-from events.case import CaseAssigned, CaseObserved, CaseOpened, CaseQueued, CaseResolved, MessageReceived
+from events.case import (
+    CaseAssigned,
+    CaseObserved,
+    CaseOffered,
+    CaseOpened,
+    CaseQueued,
+    CaseResolved,
+    MessageReceived,
+    OfferDeclined,
+    OfferExpired,
+    OfferWithdrawn,
+)
 from events.event import CASES
 from events.kafka_log import KafkaLog
 from events.postgres_log import PostgresLog
@@ -273,6 +284,7 @@ class Load:
             off[promised.point] = (before[0] + lost, before[1] + doubled)
         await self._cases_agree()
         await self._figures_agree(steps)
+        await until(self._offers_are_over, DRAIN_LIMIT_S, POLL_S)
         await until(self._log_agrees, DRAIN_LIMIT_S, POLL_S)
         await self._views_agree()
         return off
@@ -321,6 +333,22 @@ class Load:
             await connection.close()
         logged = {(r.source, r.subject, r.sequence, r.id) for r in await self._with_log(read_all) if r.topic == CASES}
         return bool(logged == recorded)
+
+    async def _offers_are_over(self) -> bool:
+        """Every offer was made once, and taken, declined, run out or withdrawn once; none waits any more."""
+        connection = await asyncpg.connect(self.engine.dsn)
+        try:
+            rows = await connection.fetch(
+                "select data::jsonb ->> 'offer_id' as offer, count(*) filter (where type = $1) as made,"
+                " count(*) filter (where type <> $1) as ended from router.events where type = any($2) group by 1",
+                CaseOffered.TYPE,
+                [one.TYPE for one in (CaseOffered, CaseAssigned, OfferDeclined, OfferExpired, OfferWithdrawn)],
+            )
+        finally:
+            await connection.close()
+        odd = [dict(r) for r in rows if r["offer"] is not None and (r["made"] != 1 or r["ended"] > 1)]
+        assert odd == [], f"{len(odd)} offers made or ended more than once: {odd[:5]}"
+        return all(r["ended"] for r in rows)
 
     async def _views_agree(self) -> None:
         for service in self.services:

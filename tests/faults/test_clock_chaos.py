@@ -1,4 +1,5 @@
-"""No promise is broken unseen, whatever breaks: at the end every clock says what the events alone make of it.
+"""No promise is broken unseen, whatever breaks: at the end every clock says what the events alone make of it, and what
+was recorded is off by at most what the database's clock was.
 
 Two escalation processes run while cases come, are answered, paused, resolved and reopened, and are told of late. Both
 are killed while clocks are due, one sleeps through its leases, the database's clock jumps by an hour and stands still,
@@ -18,7 +19,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from events.case import ClockBreached, ClockRestated, ClockWarned
+from events.case import CaseOpened, ClockBreached, ClockRestated, ClockWarned
 from events.event import CASES, CaseEvent, Recorded
 from events.store import New
 from events.wire import VOCABULARY, stored
@@ -82,7 +83,9 @@ async def test_every_obligation_ends_with_the_verdict_that_the_events_alone_make
     end = await until(partial(as_it_stands, town), LIMIT_S, POLL_S)
     assert await recorded_back_in_time(town) == 0
     verdicts: Counter[str] = Counter()
-    for case_id in town.opened:
+    for case_id, (earliest, latest) in town.opened.items():
+        opened = next(one for one in end.facts[case_id] if isinstance(one.data, CaseOpened))
+        assert earliest <= opened.recorded_at <= latest, f"{case_id}: off by more than the clock was"
         lived = FOLD.over(case_id, end.said[case_id])
         alone = from_nothing(case_id, end.facts[case_id], end.rules, end.at)
         assert accounts(lived) == accounts(alone), case_id

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import cycle, islice
 from pathlib import Path
 from types import MappingProxyType
 
@@ -21,8 +22,8 @@ from tests.faults.load import Promised
 from tests.faults.points import all_points
 from tests.faults.report import Report
 
-KILLS = 2
-"""At each point, on each engine."""
+KILLS, KILLS_IN_ALL = 2, 500
+"""At each point, and together at least; on each engine."""
 
 WATCHED_S = 30.0
 """How long a life is watched to learn which points it passes."""
@@ -257,6 +258,7 @@ async def test_a_kill_before_or_after_any_await_loses_and_doubles_nothing(
     assert unpassed == [], "nobody gets there: let the load pass them, or say why it does not"
     kills = [(point, phase) for point, phase in phases.items() if phase is not Phase.LOAD for _ in range(KILLS)]
     left = Counter({point: KILLS for point, phase in phases.items() if phase is Phase.LOAD})
+    left.update(islice(cycle(list(left)), max(0, KILLS_IN_ALL - len(kills) - left.total())))
 
     worlds = await asyncio.gather(
         matrix(engine, tmp_path / "one", 1, kills[::2], left, watched),
@@ -267,3 +269,4 @@ async def test_a_kill_before_or_after_any_await_loses_and_doubles_nothing(
     assert lost_or_doubled(list(worlds)) == {}
     killed = sum((Counter({point: row.kills for point, row in world.rows.items()}) for world in worlds), Counter[str]())
     assert {point: killed[point] for point in phases if killed[point] < KILLS} == {}
+    assert killed.total() >= KILLS_IN_ALL

@@ -7,11 +7,13 @@ import os
 import secrets
 import signal
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from math import inf
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,13 +25,17 @@ from services.runtime.broker import Broker
 from services.runtime.postgres import EmbeddedPostgres
 from tests.commands.conftest import AUTHORITIES
 from tests.distributed import Serving
-from tests.faults.faked import Clock
+from tests.faults.faked import CLOSE, Clock
 from tests.until import until
 
 HOUR = timedelta(hours=1)
 CASES_PER_S = 6.0
 POLL_S = 0.2
 LIMIT_S = 120.0
+SLACK = 2 * CLOSE
+"""Of the server's clock: moved to within one second of what it is to show, and stopped at a full one."""
+NOTICED_WITHIN_S = 2.0
+"""Every process of the server looks itself, once a second, what time it is to be."""
 
 TWO = ("escalation", "escalation 2")
 
@@ -54,6 +60,16 @@ ACTS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 @dataclass
+class Shown:
+    """How far the database's clock was ahead for a while; by the test's own clock, monotonic seconds."""
+
+    hours: int
+    since: float
+    until: float = inf
+    stands: bool = False
+
+
+@dataclass
 class Town:
     """The processes, and what happened to them."""
 
@@ -63,9 +79,9 @@ class Town:
     broker: Broker | None
     client: httpx.AsyncClient
     serving: dict[str, Serving] = field(default_factory=dict)
-    opened: list[str] = field(default_factory=list)
-    """The cases that came in, in order."""
-    hours: int = 1
+    opened: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
+    """The cases that came in, in order; and between which times that was, by the database's clock."""
+    shown: list[Shown] = field(default_factory=lambda: [Shown(1, 0.0)])
     """How far the database's clock is ahead. It never is behind: a server that waits looks at the true clock when a
     timeout might be over, and would break off everything that is later than the time it shows."""
 
@@ -114,8 +130,19 @@ class Town:
     # --------------------------------------------------------------------------------------------------- what breaks
 
     async def _later(self, hours: int) -> None:
-        self.hours += hours
-        await self.clock.move(self.url, self.hours * HOUR)
+        """By so much, in one jump."""
+        before = self.shown[-1]
+        self.shown.append(Shown(before.hours + hours, time.monotonic()))
+        await self.clock.move(self.url, self.shown[-1].hours * HOUR)
+        before.until = time.monotonic() + NOTICED_WITHIN_S
+
+    def _between(self, asked: float, answered: float) -> tuple[datetime, datetime]:
+        """What the database's clock can have shown while a request was on its way."""
+        true = datetime.now(UTC) - timedelta(seconds=time.monotonic())
+        seen = [one for one in self.shown if one.since <= answered and one.until >= asked]
+        least = min(one.hours * HOUR - timedelta(seconds=(answered - one.since) * one.stands) for one in seen)
+        most = max(one.hours for one in seen) * HOUR
+        return true + timedelta(seconds=asked) + least - SLACK, true + timedelta(seconds=answered) + most + SLACK
 
     async def timers_are_dead_for_an_hour(self) -> None:
         await until(partial(self._promised, 10), LIMIT_S, POLL_S)
@@ -146,7 +173,10 @@ class Town:
         await self._later(1)
 
     async def the_clock_stands_still(self) -> None:
+        before = self.shown[-1]
+        self.shown.append(Shown(before.hours, time.monotonic(), stands=True))
         await self.clock.stop(self.url)
+        before.until = time.monotonic() + NOTICED_WITHIN_S
 
     async def the_clock_runs_again(self) -> None:
         """By what it stood still, it jumps ahead."""
@@ -215,8 +245,9 @@ class Town:
         random = Random(number)
         priority = random.choice(("urgent", "high", "normal", "low"))
         body = ORDER | {"priority": priority, "customer": {"external_id": f"crm-{number}"}}
+        asked = time.monotonic()
         case_id = (await self.ask("intake", "POST", "/v1/cases", body, f"{number}"))["case_id"]
-        self.opened.append(case_id)
+        self.opened[case_id] = self._between(asked, time.monotonic())
         for n in range(random.randint(1, 5)):
             await asyncio.sleep(random.uniform(0.1, 3.0))
             path, act = random.choice(ACTS)
