@@ -10,6 +10,7 @@ import functools
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 from events.case import (
@@ -138,21 +139,30 @@ class CaseFacts:
     @property
     def case(self) -> Case:
         """As much of the case as `events.case.evolve` goes by."""
-        return Case(
-            self.case_id,
-            category=self.category,
-            episode=self.episode,
-            opened_at=self.opened_at,
-            channel=self.channel,
-            market=self.market,
-            language=self.language,
-            journey=self.journey,
-            priority=self.priority,
-            tier=self.tier,
-            import_id=self.import_id,
-            queue_id=self.queue_id,
-            unit_id=self.unit_id,
-        )
+        return replace(_NO_CASE, case_id=self.case_id, **_standing(self))
+
+
+_STANDING = (
+    "category",
+    "episode",
+    "opened_at",
+    "channel",
+    "market",
+    "language",
+    "journey",
+    "priority",
+    "tier",
+    "queue_id",
+    "unit_id",
+    "import_id",
+)
+_standing_of = attrgetter(*_STANDING)
+_NO_CASE = Case("")
+
+
+def _standing(of: Case | CaseFacts) -> dict[str, Any]:
+    """Where it stands."""
+    return dict(zip(_STANDING, _standing_of(of), strict=True))
 
 
 def fold(facts: CaseFacts | None, event: Recorded[Any]) -> CaseFacts:
@@ -180,7 +190,8 @@ def _step(facts: CaseFacts, event: Recorded[CaseEvent]) -> CaseFacts:
     open_again = facts.resolved and case.category not in ENDED
     responded_at = facts.first_response_at or (at if _is_response(facts, data) else None)
     return replace(
-        _standing(facts, case),
+        facts,
+        **_standing(case),
         steps=facts.steps + 1,
         first_at=first_at,
         last_at=at,
@@ -203,27 +214,9 @@ def _step(facts: CaseFacts, event: Recorded[CaseEvent]) -> CaseFacts:
     )
 
 
-def _standing(facts: CaseFacts, case: Case) -> CaseFacts:
-    return replace(
-        facts,
-        category=case.category,
-        episode=case.episode,
-        opened_at=case.opened_at,
-        channel=case.channel,
-        market=case.market,
-        language=case.language,
-        journey=case.journey,
-        priority=case.priority,
-        tier=case.tier,
-        queue_id=case.queue_id,
-        unit_id=case.unit_id,
-        import_id=case.import_id,
-    )
-
-
 def _labelled(facts: CaseFacts, event: Recorded[CaseEvent]) -> CaseFacts:
     """A case counts where it is seen at the end; that somebody sees it otherwise is no work on it."""
-    return _standing(facts, evolve(facts.case, event))
+    return replace(facts, **_standing(evolve(facts.case, event)))
 
 
 def _clock(facts: CaseFacts, data: CaseEvent) -> CaseFacts:

@@ -15,10 +15,10 @@ from tests.doors.town import Town, played
 
 HOLDERS = {Role.AGENT: "ana", Role.PARTNER: "nordfix"}
 
-SPEND_S, FULL_SPEND_S = 4, 40
+SPEND_S, FULL_SPEND_S = 3, 40
 """Per role and phase."""
 
-SAMPLE = {("stateful", Role.ADMIN), *(("fuzzing", role) for role in (Role.AGENT, Role.CHANNEL, Role.PARTNER))}
+SAMPLE = {("stateful", Role.ADMIN), *(("fuzzing", role) for role in Role if role is not Role.ADMIN)}
 """An admin's requests one by one are in tests/test_doors.py."""
 
 

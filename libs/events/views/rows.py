@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 import asyncpg
@@ -146,8 +148,15 @@ async def copy(conn: Connection, view: View[R], table: str, rows: Iterable[Saved
 
 def values(item: Saved[Any]) -> tuple[Any, ...]:
     """A saved row as the table's columns."""
-    row = tuple(getattr(item.row, f.name) for f in dataclasses.fields(item.row))
+    row = _fields(type(item.row))(item.row)
     return (*row, partition_of(row[0]), item.folded_to)
+
+
+@cache
+def _fields(kind: type[Any]) -> Callable[[Any], tuple[Any, ...]]:
+    """A row's fields, in their order: looked up once, for this is done for every row."""
+    names = [field.name for field in dataclasses.fields(kind)]
+    return attrgetter(*names) if len(names) > 1 else lambda row: (getattr(row, names[0]),)
 
 
 async def activate(conn: Connection, view: View[Any], build: int, table: str) -> str | None:
