@@ -148,7 +148,8 @@ async def copy(conn: Connection, view: View[R], table: str, rows: Iterable[Saved
 
 def values(item: Saved[Any]) -> tuple[Any, ...]:
     """A saved row as the table's columns."""
-    row = _fields(type(item.row))(item.row)
+    kind: Any = type(item.row)
+    row = _fields(kind)(item.row)
     return (*row, partition_of(row[0]), item.folded_to)
 
 
