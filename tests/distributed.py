@@ -290,11 +290,13 @@ async def killed_in_between(kill: Callable[[], Awaitable[None]], admin: Client, 
 
 
 async def restored(installation: Installation, service: str) -> str:
-    """A service's database is backed up, work goes on, the database is lost: by the commands that docs/operating.md
-    gives it comes back, and what came after the back-up with it."""
+    """A service's database is backed up, units are published, the database is lost: by the commands that
+    docs/operating.md gives it comes back, and what came after the back-up with it."""
     url = installation.postgres.dsn(service)
     await by_the_page("pg_dump", installation.directory, url)
-    await the_story(installation)
+    async with installation.opened(installation.admin_key) as admin:
+        for unit_id in ("night", "weekend"):
+            await admin.put(f"/v1/units/{unit_id}", {"name": unit_id, "kind": "front_end"})
     processes = [serving for serving in installation.serving.values() if serving.service == service]
     for serving in processes:
         await serving.stop()
@@ -304,6 +306,9 @@ async def restored(installation: Installation, service: str) -> str:
     installation.postgres.create_database(service)
     await by_the_page("pg_restore", installation.directory, url)
     await asyncio.gather(*(serving.start() for serving in processes))
+    async with installation.opened(installation.admin_key) as admin:
+        units = {unit["unit_id"] async for unit in admin.all("/v1/units")}
+    assert {"night", "weekend"} <= units
     return f"{service} went on from its back-up and the log"
 
 
