@@ -12,7 +12,7 @@ BIN := .venv/bin
 # embedded: PostgreSQL only; all: Kafka too.
 ENGINE ?= all
 # Files of tests that run at the same time.
-WORKERS ?= 4
+WORKERS ?= 3
 # Handed on to pytest, to `casewalk up` or to `casewalk demo`.
 ARGS ?=
 
