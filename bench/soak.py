@@ -122,17 +122,17 @@ async def _kept_up(serving: Serving, conn: asyncpg.Connection, per_s: float, sec
     async with asyncio.TaskGroup() as group:
         sampling = group.create_task(_sample(serving, conn, samples, began))
         while (now := perf_counter()) < ends:
-            group.create_task(_live(doors, samples, ends))
             samples.begun += 1
+            group.create_task(_live(samples.begun, doors, samples, ends))
             await asyncio.sleep(max(0.0, began + samples.begun / per_s - now))
         sampling.cancel()
     doors.close()
     return samples
 
 
-async def _live(doors: Doors, samples: Samples, ends: float) -> None:
+async def _live(n: int, doors: Doors, samples: Samples, ends: float) -> None:
     """Open a case and resolve it a little later, so that it ends and nothing heaps up that lives on."""
-    status, body = await doors.post("/v1/cases", opening(samples.begun, f"soak-{samples.begun}"))
+    status, body = await doors.post("/v1/cases", opening(n, f"soak-{n}"))
     if status != HTTPStatus.CREATED:
         samples.refused += 1
         return

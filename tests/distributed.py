@@ -291,8 +291,10 @@ async def killed_in_between(kill: Callable[[], Awaitable[None]], admin: Client, 
 
 async def restored(installation: Installation, service: str) -> str:
     """A service's database is backed up, units are published, the database is lost: by the commands that
-    docs/operating.md gives it comes back, and what came after the back-up with it."""
+    docs/operating.md gives it comes back with the answers under `Idempotency-Key`, which only the back-up has, and with
+    what came after it."""
     url = installation.postgres.dsn(service)
+    answered = await _answered(url, service)
     await by_the_page("pg_dump", installation.directory, url)
     async with installation.opened(installation.admin_key) as admin:
         for unit_id in ("night", "weekend"):
@@ -309,7 +311,18 @@ async def restored(installation: Installation, service: str) -> str:
     async with installation.opened(installation.admin_key) as admin:
         units = {unit["unit_id"] async for unit in admin.all("/v1/units")}
     assert {"night", "weekend"} <= units
-    return f"{service} went on from its back-up and the log"
+    assert answered
+    assert answered <= await _answered(url, service)
+    return f"{service} went on from its back-up and the log; {len(answered)} answers are known again"
+
+
+async def _answered(url: str, service: str) -> set[str]:
+    """The requests whose repeats get the same answer."""
+    connection = await asyncpg.connect(url)
+    try:
+        return {str(row) for row in await connection.fetch(f"select once::text from {service}.once")}
+    finally:
+        await connection.close()
 
 
 # ----------------------------------------------------------------------------------------------------------- the import
