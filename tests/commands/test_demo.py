@@ -96,7 +96,7 @@ ON_KAFKA = pytest.param(("--kafka",), marks=pytest.mark.broker, id="kafka")
 @pytest.mark.parametrize("options", [pytest.param((), id="embedded"), ON_KAFKA])
 async def test_the_demo_plays_its_day_shows_what_came_of_it_and_ends(options: tuple[str, ...]) -> None:
     port = free_port()
-    ended = await command("demo", "--once", "--visits=30", f"--port={port}", *options, limit_s=290)
+    ended = await command("demo", "--once", "--visits=10", f"--port={port}", *options, limit_s=290)
     assert ended.code == 0, ended.err
     clocks = ("warned of: saved", "hurried for: broken", "waits for the customer")
     for shown in ("Resolved in time?", "An edge case", *clocks, "Figures", f"http://127.0.0.1:{port}/docs"):
