@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from time import monotonic
 from typing import Any, cast
 
 CONNECTIONS = 64
 """What one key may have served at the same time is more."""
+
+IDLE_S = 2.0
+"""A connection that was idle for longer is not used again: a server hangs up after five seconds, perhaps just then."""
 
 
 class Connection(asyncio.Protocol):
@@ -26,6 +30,11 @@ class Connection(asyncio.Protocol):
     def closed(self) -> bool:
         return self._transport.is_closing()
 
+    @property
+    def fresh(self) -> bool:
+        """Whether the next request will certainly find it open."""
+        return not self.closed and monotonic() - self._used_at < IDLE_S
+
     async def ask(self, request: bytes) -> tuple[int, bytes]:
         """Status and body. Raises ConnectionError."""
         self._answer = b""
@@ -43,6 +52,7 @@ class Connection(asyncio.Protocol):
         self._answer += data
         head, found, body = self._answer.partition(b"\r\n\r\n")
         if found and len(body) >= _length(head) and self._asked is not None and not self._asked.done():
+            self._used_at = monotonic()
             self._asked.set_result((int(head[9:12]), body))
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -61,8 +71,10 @@ class Doors:
     async def post(self, path: str, body: Any) -> tuple[int, bytes]:
         async with self._turns:
             connection = self._free.pop() if self._free else None
-            if connection is None or connection.closed:  # an idle one is hung up on
-                connection = await Connection.open(self._port)
+            if connection is not None and not connection.fresh:
+                connection.close()
+                connection = None
+            connection = connection or await Connection.open(self._port)
             answer = await connection.ask(request(path, body, self._key))
             self._free.append(connection)
             return answer

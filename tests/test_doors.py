@@ -196,8 +196,12 @@ async def test_what_is_anothers_is_closed(town: Town, role: Role, holder: str, d
         ids = {"agent_id": "ana", "partner_id": partner_id, "case_id": case(held)} | (dict(step.fresh) if step else {})
         answer = await stranger.request(door.partition(" ")[0], path(door, **ids), json=body)
         match rule:
-            case Others.REFUSED:
-                assert answer.status_code in (403, 404, 409), answer.text
+            case Others.CLOSED:
+                assert answer.status_code in (403, 404), answer.text
+                assert refusal(answer) is None
+            case Others.NOT_THEIRS:
+                assert answer.status_code == 409, answer.text
+                assert f"agent {holder}" in answer.json()["detail"], answer.text
                 assert refusal(answer) is None
             case Others.NOT_LISTED:
                 assert answer.json()["items"] == []

@@ -231,7 +231,9 @@ def release(agent_id: str | None, reason: str, now: datetime, work: Work, chart:
     _must_be_known(work)
     if work.status is Status.WAITING and (agent_id is None or agent_id in work.declined_by):
         return []
-    if work.status is not Status.ASSIGNED or (agent_id is not None and not _owns(work, agent_id)):
+    if agent_id is not None and not _owns(work, agent_id):
+        raise Refused(f"agent {agent_id} does not own this case: {standing(work)}")
+    if work.status is not Status.ASSIGNED:
         raise Refused(f"there is nothing to release here: {standing(work)}")
     return [*_let_go(work, reason), _queued(work.facts, chart.place(work.queue_id), reason)]
 

@@ -137,7 +137,10 @@ ROLES: Final[dict[str, frozenset[Role]]] = {
 class Others(StrEnum):
     """What a door does for an agent or partner with what is another agent's or partner's."""
 
-    REFUSED = "refused"
+    CLOSED = "closed"
+    """403 or 404."""
+    NOT_THEIRS = "not theirs"
+    """409, and it says who does not own it or was not asked."""
     NOT_LISTED = "not listed"
     WITHOUT_TEXTS = "shown without texts"
     SHARED = "everybody's"
@@ -170,11 +173,11 @@ OTHERS: Final[dict[Role, dict[str, Others]]] = {
         "GET /v1/issues/{issue_id}": Others.SHARED,
         "GET /v1/walks/{case_id}": Others.SHARED,
         "GET /v1/definitions": Others.SHARED,
-        "POST /v1/agents/{agent_id}:presence": Others.REFUSED,
-        "POST /v1/work/{case_id}:accept": Others.REFUSED,
-        "POST /v1/work/{case_id}:decline": Others.REFUSED,
-        "POST /v1/work/{case_id}:transfer": Others.REFUSED,
-        "POST /v1/work/{case_id}:release": Others.REFUSED,
+        "POST /v1/agents/{agent_id}:presence": Others.CLOSED,
+        "POST /v1/work/{case_id}:accept": Others.NOT_THEIRS,
+        "POST /v1/work/{case_id}:decline": Others.NOT_THEIRS,
+        "POST /v1/work/{case_id}:transfer": Others.NOT_THEIRS,
+        "POST /v1/work/{case_id}:release": Others.NOT_THEIRS,
         "POST /v1/cases": Others.SHARED,
         "POST /v1/cases/{case_id}/messages": Others.SHARED,
         "POST /v1/cases/{case_id}:resolve": Others.SHARED,
@@ -193,12 +196,12 @@ OTHERS: Final[dict[Role, dict[str, Others]]] = {
     },
     Role.PARTNER: {
         "GET /v1/cases": Others.NOT_LISTED,
-        "GET /v1/cases/{case_id}": Others.REFUSED,
-        "POST /v1/cases/{case_id}/messages": Others.REFUSED,
-        "GET /v1/partners/{partner_id}/cases": Others.REFUSED,
-        "POST /v1/partners/{partner_id}/cases/{case_id}:accept": Others.REFUSED,
-        "POST /v1/partners/{partner_id}/cases/{case_id}:return": Others.REFUSED,
-        "POST /v1/partners/{partner_id}/cases/{case_id}:resolve": Others.REFUSED,
+        "GET /v1/cases/{case_id}": Others.CLOSED,
+        "POST /v1/cases/{case_id}/messages": Others.CLOSED,
+        "GET /v1/partners/{partner_id}/cases": Others.CLOSED,
+        "POST /v1/partners/{partner_id}/cases/{case_id}:accept": Others.CLOSED,
+        "POST /v1/partners/{partner_id}/cases/{case_id}:return": Others.CLOSED,
+        "POST /v1/partners/{partner_id}/cases/{case_id}:resolve": Others.CLOSED,
     },
 }
 """For the roles whose keys belong to somebody: every door that the role opens. A lead, a channel, a reader and an admin
