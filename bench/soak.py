@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.bodies import opening
-from bench.ground import ADMIN_KEY, EMBEDDED, Ground, Serving, ends_in_order, load, until
+from bench.ground import ADMIN_KEY, EMBEDDED, Ground, Serving, ends_in_order, until
 from bench.measure import memory_mib
 from bench.plot import Curve, draw
 from bench.report import machine
@@ -88,18 +88,22 @@ async def main(given: list[str]) -> int:
     with Ground.laid(kafka=False) as ground:
         async with ground.engine(EMBEDDED) as engine, ground.serving(engine, WHOLE, *names) as serving:
             conn = await asyncpg.connect(engine.dsn)
-            measured = min(MEASURED, int(MEASURED_PER_MINUTE * asked.minutes))
-            per_s = await _half_the_rate(serving, conn, measured)
-            samples = await _kept_up(serving, conn, per_s, asked.minutes * 60)
+            doors = Doors(serving.port, ADMIN_KEY)
+            per_s = await _half_the_rate(doors, conn, min(MEASURED, int(MEASURED_PER_MINUTE * asked.minutes)))
+            samples = await _kept_up(serving, doors, conn, per_s, asked.minutes * 60)
+            doors.close()
             await conn.close()
     return _judge(samples, per_s, asked.minutes, asked.plot)
 
 
-async def _half_the_rate(serving: Serving, conn: asyncpg.Connection, cases: int) -> float:
-    """Half of how many cases a second are opened, with everything that follows from them handled too."""
-    began = perf_counter()
-    await load(serving.port, "/v1/cases", cases)
+async def _half_the_rate(doors: Doors, conn: asyncpg.Connection, cases: int) -> float:
+    """Half of how many cases a second are opened and resolved, with everything that follows from them handled too."""
+    began, measured = perf_counter(), Samples()
+    async with asyncio.TaskGroup() as group:
+        for n in range(cases):
+            group.create_task(_live(n, f"measured-{n}", doors, measured, ends=began))
     await until(lambda: _handled(conn), DRAINED_WITHIN_S)
+    assert measured.refused == 0, "some were refused while the rate was measured"
     return cases / (perf_counter() - began) / 2
 
 
@@ -115,24 +119,22 @@ async def _handled(conn: asyncpg.Connection) -> bool:
     return True
 
 
-async def _kept_up(serving: Serving, conn: asyncpg.Connection, per_s: float, seconds: float) -> Samples:
+async def _kept_up(serving: Serving, doors: Doors, conn: asyncpg.Connection, per_s: float, seconds: float) -> Samples:
     samples = Samples()
     began, ends = perf_counter(), perf_counter() + seconds
-    doors = Doors(serving.port, ADMIN_KEY)
     async with asyncio.TaskGroup() as group:
         sampling = group.create_task(_sample(serving, conn, samples, began))
         while (now := perf_counter()) < ends:
             samples.begun += 1
-            group.create_task(_live(samples.begun, doors, samples, ends))
+            group.create_task(_live(samples.begun, f"soak-{samples.begun}", doors, samples, ends))
             await asyncio.sleep(max(0.0, began + samples.begun / per_s - now))
         sampling.cancel()
-    doors.close()
     return samples
 
 
-async def _live(n: int, doors: Doors, samples: Samples, ends: float) -> None:
-    """Open a case and resolve it a little later, so that it ends and nothing heaps up that lives on."""
-    status, body = await doors.post("/v1/cases", opening(n, f"soak-{n}"))
+async def _live(n: int, customer: str, doors: Doors, samples: Samples, ends: float) -> None:
+    """Open a case and resolve it a little later, at the end at once, so that nothing heaps up that lives on."""
+    status, body = await doors.post("/v1/cases", opening(n, customer))
     if status != HTTPStatus.CREATED:
         samples.refused += 1
         return
