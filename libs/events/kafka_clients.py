@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 
 STOP_WITHIN_S = 5.0
 
@@ -59,6 +61,20 @@ async def _close_parts(client: AIOKafkaConsumer | AIOKafkaProducer, limit_s: flo
         part = getattr(client, name, None)
         if part is not None:
             await within(part.close(), limit_s)
+
+
+@asynccontextmanager
+async def answering(client: AIOKafkaConsumer | AIOKafkaAdminClient, limit_s: float) -> AsyncIterator[None]:
+    """What the client is asked in the block is answered in time, or TimeoutError is raised and its connections are
+    broken, so that it makes new ones. aiokafka breaks them itself when a request runs out of its own time, but not when
+    whoever waits for the answer gives up first; then it would ask again and again where nobody is at the other end."""
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError:
+        for connection in list(client._client._conns.values()):
+            connection.close()
+        raise
 
 
 async def within(closing: Awaitable[None], limit_s: float) -> None:

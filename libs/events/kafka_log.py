@@ -21,7 +21,7 @@ from aiokafka.protocol.commit import OffsetCommitRequest
 from events.database import Connection
 from events.errors import Invalid, Unavailable
 from events.event import CASES, OPERATIONS
-from events.kafka_clients import STOP_WITHIN_S, close, start, within
+from events.kafka_clients import STOP_WITHIN_S, answering, close, start, within
 from events.kafka_reader import KafkaReader
 from events.kafka_security import KafkaSecurity
 from events.kafka_tail import MARKS, KafkaTail
@@ -38,7 +38,7 @@ COPIES, IN_SYNC = 3, 2
 
 _LOSES = "a broker that loses its disk takes acknowledged events with it"
 
-SEND_WITHIN_S = 20.0
+SEND_WITHIN_S, ANSWER_WITHIN_S = 20.0, 10.0
 
 log_ = structlog.get_logger("kafka")
 
@@ -49,7 +49,7 @@ class KafkaLog:
     def __init__(self, bootstrap: str, namespace: str = "", security: KafkaSecurity = KafkaSecurity()) -> None:
         self.bootstrap, self.namespace = bootstrap, namespace
         self.client: dict[str, Any] = {"bootstrap_servers": bootstrap, **security.options()}
-        self.send_within_s, self.stop_within_s = SEND_WITHIN_S, STOP_WITHIN_S
+        self.send_within_s, self.answer_within_s, self.stop_within_s = SEND_WITHIN_S, ANSWER_WITHIN_S, STOP_WITHIN_S
         self._producers: dict[str, AIOKafkaProducer] = {}
         """By source: what fails for one service is no matter of another's in the same process."""
         self._making: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -210,7 +210,8 @@ class KafkaLog:
         assert self._asking is not None, "the log is started first"
         partitions = [TopicPartition(self.namespace + topic, p) for topic, p in LANES]
         try:
-            ends = await self._asking.end_offsets(partitions)
+            async with answering(self._asking, self.answer_within_s):
+                ends = await self._asking.end_offsets(partitions)
         except (KafkaError, OSError) as error:
             raise Unavailable(f"Kafka does not say where the log ends: {type(error).__name__} {error}") from error
         return {self._lane(tp): offset for tp, offset in ends.items()}
@@ -246,13 +247,13 @@ class KafkaLog:
             said.setdefault(self.namespace + topic, []).append((partition, offset, rfc3339(at)))
         nobody = (OffsetCommitRequest.DEFAULT_GENERATION_ID, "", OffsetCommitRequest.DEFAULT_RETENTION_TIME)
         try:
-            async with asyncio.timeout(STOP_WITHIN_S):
+            async with answering(self._admin, self.answer_within_s):
                 if group not in self._coordinators:
                     self._coordinators[group] = await self._admin.find_coordinator(group)
                 answer = await self._admin._send_request(
                     OffsetCommitRequest(group, *nobody, list(said.items())), self._coordinators[group]
                 )
-        except (KafkaError, TimeoutError, OSError) as error:
+        except (KafkaError, OSError) as error:
             self._coordinators.pop(group, None)
             raise Unavailable(f"Kafka did not take it: {type(error).__name__} {error}") from error
         refused = {code for _, partitions in answer.topics for _, code in partitions if code}
@@ -263,13 +264,13 @@ class KafkaLog:
 
     async def progress(self, suffix: str) -> list[Progress]:
         assert self._admin is not None, "the log is started first"
+        ends = await self.ends()
         try:
-            async with asyncio.timeout(STOP_WITHIN_S):
-                ends = await self.ends()
+            async with answering(self._admin, self.answer_within_s):
                 groups = [name for name, _ in await self._admin.list_consumer_groups()]
                 mine = [name for name in groups if name.startswith(self.namespace) and name.endswith(suffix)]
                 return [p for group in mine for p in await self._group_progress(self._admin, group, ends)]
-        except (KafkaError, TimeoutError, OSError) as error:
+        except (KafkaError, OSError) as error:
             raise Unavailable(f"Kafka does not say how far its readers are: {error}") from error
 
     async def _group_progress(self, admin: AIOKafkaAdminClient, group: str, ends: Mapping[Lane, int]) -> list[Progress]:

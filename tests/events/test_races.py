@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +32,7 @@ from events.views.replay import Replay
 from events.wire import VOCABULARY, partition_of
 from services.runtime import Host
 from services.runtime.broker import Broker
+from tests.commands.conftest import free_port
 from tests.conftest import Engine, Postgres, _execute
 from tests.events.conftest import World
 from tests.events.test_consume import caught_up, consuming, has, made, parked, picky, row, send
@@ -49,6 +50,7 @@ from tests.events.toy import (
     queued,
     resolve,
 )
+from tests.faults.line import Line
 from tests.until import until
 
 SOON = timedelta(0)
@@ -567,3 +569,33 @@ async def test_a_part_that_ends_though_nobody_stopped_the_host_is_said(world: Wo
             return host.died is not None and "intake views ended" in host.died
 
         await until(said)
+
+
+@pytest.mark.broker
+async def test_a_client_that_is_not_answered_asks_again_on_another_connection(tmp_path: Path) -> None:
+    """Whoever gives up before the client's own time is over leaves it on a line whose other end is gone, where it would
+    ask for ever."""
+    port, at = free_port(), {(CASES, 0): (0, datetime.now(UTC))}
+    async with Line.to(partial(asyncio.open_connection, "127.0.0.1", port)) as line:
+        told = f"\nadvertised.listeners=BROKER://127.0.0.1:{line.port}\n"
+        with Broker.start(tmp_path / "kafka", port=port, properties=told):
+            log = KafkaLog(f"127.0.0.1:{line.port}", "hidden")
+            log.answer_within_s = log.stop_within_s = 1.0
+            await log.start()
+            reader = log.reader("intake.views")
+
+            async def answered() -> bool:
+                with suppress(Unavailable):
+                    await asyncio.gather(log.ends(), reader.hint(at), log.progress("views"))
+                    return True
+                return False
+
+            await until(answered)
+            assert line.half_open()
+            with pytest.raises(Unavailable):
+                await log.ends()
+            with pytest.raises(Unavailable):
+                await reader.hint(at)
+            await until(answered, limit_s=10)
+            await reader.close()
+            await log.stop()
