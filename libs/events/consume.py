@@ -29,7 +29,7 @@ from events.views import project
 from events.views.rows import Outdated
 from events.wire import Broken, Record, Vocabulary
 
-BATCH = 500
+BATCH = 1000
 LEASES_KEPT = 5
 """How often a lease is renewed while it lasts."""
 TICK_S = 0.5

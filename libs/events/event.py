@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
@@ -75,9 +74,8 @@ E = TypeVar("E", bound=Event, covariant=True)
 Key = tuple[datetime, int, datetime, str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded(Generic[E]):
-    """An event as it was recorded. `sequence` counts 1, 2, 3 … in the stream (source, topic, subject)."""
+class Recorded(NamedTuple, Generic[E]):
+    """An event as it was recorded; a tuple, for one is made of every record. `sequence` counts 1, 2, 3 … in the stream (source, topic, subject)."""
 
     id: str
     source: str
@@ -108,8 +106,10 @@ else:
     def replace(row, /, **changes):
         """What `dataclasses.replace` does, for frozen rows with a `__dict__` and no `__post_init__`: a fold's hottest
         step. That one sets every field through the class's `__init__`, this copies all of them at once."""
-        if not changes.keys() <= row.__dict__.keys():
+        fields = row.__dict__.copy()
+        fields.update(changes)
+        if len(fields) != len(row.__dict__):
             raise TypeError(f"{type(row).__name__} has no {', '.join(sorted(changes.keys() - row.__dict__.keys()))}")
         made = object.__new__(type(row))
-        made.__dict__.update(row.__dict__, **changes)
+        object.__setattr__(made, "__dict__", fields)
         return made

@@ -196,5 +196,5 @@ def _after(case: Case, news: Sequence[New], last: Recorded[CaseEvent]) -> Case:
     for new in news:
         assert isinstance(new.event, CaseEvent)
         at = new.occurred_at or last.recorded_at
-        case = evolve(case, replace(last, source="escalation", occurred_at=at, recorded_at=at, data=new.event))
+        case = evolve(case, last._replace(source="escalation", occurred_at=at, recorded_at=at, data=new.event))
     return case

@@ -10,7 +10,6 @@ import functools
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from operator import attrgetter
 from typing import Any
 
 from events.case import (
@@ -67,6 +66,7 @@ class CaseFacts:
     case_id: str
     # where it stands, as events.case says
     category: Category = Category.NEW
+    live: bool = False
     episode: int = 1
     opened_at: datetime | None = None
     channel: str | None = None
@@ -144,6 +144,7 @@ class CaseFacts:
 
 _STANDING = (
     "category",
+    "live",
     "episode",
     "opened_at",
     "channel",
@@ -156,13 +157,13 @@ _STANDING = (
     "unit_id",
     "import_id",
 )
-_standing_of = attrgetter(*_STANDING)
 _NO_CASE = Case("")
 
 
 def _standing(of: Case | CaseFacts) -> dict[str, Any]:
     """Where it stands."""
-    return dict(zip(_STANDING, _standing_of(of), strict=True))
+    fields = vars(of)
+    return {name: fields[name] for name in _STANDING}
 
 
 def fold(facts: CaseFacts | None, event: Recorded[Any]) -> CaseFacts:
@@ -182,10 +183,12 @@ def fold(facts: CaseFacts | None, event: Recorded[Any]) -> CaseFacts:
 
 
 def _step(facts: CaseFacts, event: Recorded[CaseEvent]) -> CaseFacts:
+    """One step more. What another system still says of a case that is live here moves it nowhere."""
     at, data = event.occurred_at, event.data
     case = evolve(facts.case, event)
     first_at = facts.first_at or at
-    resolution = _is_resolution(data)
+    late = facts.live and isinstance(data, CaseObserved)
+    resolution = _is_resolution(data) and not late
     resolved_anew = resolution and not facts.resolved
     open_again = facts.resolved and case.category not in ENDED
     responded_at = facts.first_response_at or (at if _is_response(facts, data) else None)
@@ -201,7 +204,7 @@ def _step(facts: CaseFacts, event: Recorded[CaseEvent]) -> CaseFacts:
         codes=_with(facts.codes, _code(data)),
         units=_with(facts.units, case.unit_id),
         agents=_with(facts.agents, _agent(event)),
-        first_line=_all_first_line(facts.first_line, _on_first_line(data)),
+        first_line=_all_first_line(facts.first_line, None if late else _on_first_line(data)),
         resolved=resolution or (facts.resolved and not open_again),
         resolutions=facts.resolutions + resolved_anew,
         first_resolved_at=facts.first_resolved_at or (at if resolved_anew else None),
@@ -357,6 +360,8 @@ def _on_first_line(data: CaseEvent) -> Verdict | None:
 
 def _all_first_line(so_far: Verdict | None, here: Verdict | None) -> Verdict | None:
     """No beats unknown, unknown beats yes, anything beats nothing."""
+    if here is None or here is so_far:
+        return so_far
     said = (so_far, here)
     return next((answer for answer in (Verdict.NO, Verdict.UNKNOWN, Verdict.YES) if answer in said), None)
 
@@ -375,5 +380,8 @@ def _with(items: tuple[str, ...], item: str | None) -> tuple[str, ...]:
     return items if item is None or item in items else (*items, item)
 
 
+_MICROSECOND = timedelta(microseconds=1)
+
+
 def _us(duration: timedelta) -> int:
-    return duration // timedelta(microseconds=1)
+    return duration // _MICROSECOND

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from events.case import (
+    CASE_EVENTS,
     ENDED,
     CaseClassified,
     CaseDequeued,
@@ -40,23 +41,18 @@ class Kind(StrEnum):
     SURVEY = "survey"
 
 
+_BESIDE: dict[Kind, tuple[type[CaseEvent], ...]] = {
+    Kind.CLOCK: (ClockEvent, PromisesPinned, EscalationUnanswered),
+    Kind.OFFER: (CaseOffered, OfferDeclined, OfferExpired, OfferWithdrawn, CaseDequeued, CaseReranked),
+    Kind.LABEL: (CaseClassified, CaseFlagged, CaseLinked, CaseIssueLinked, CaseIssueMessage, CaseIssueResolved),
+    Kind.SURVEY: (FeedbackReceived,),
+}
+_KINDS = {event: kind for event in CASE_EVENTS for kind, said in _BESIDE.items() if issubclass(event, said)}
+"""By class, because this is asked of every event and most are steps, which are none of these."""
+
+
 def kind_of(category: Category, data: CaseEvent) -> Kind:
     """What the event is, for a case that stands so."""
-    match data:
-        case ClockEvent() | PromisesPinned() | EscalationUnanswered():
-            return Kind.CLOCK
-        case CaseOffered() | OfferDeclined() | OfferExpired() | OfferWithdrawn():
-            return Kind.OFFER
-        case CaseDequeued() | CaseReranked():
-            return Kind.OFFER
-        case CaseClassified() | CaseFlagged() | CaseLinked():
-            return Kind.LABEL
-        case CaseIssueLinked() | CaseIssueMessage() | CaseIssueResolved():
-            return Kind.LABEL
-        case CaseReleased():
-            # Released because the case has ended: that must not make its walk longer.
-            return Kind.OFFER if category in ENDED else Kind.STEP
-        case FeedbackReceived():
-            return Kind.SURVEY
-        case _:
-            return Kind.STEP
+    if type(data) is CaseReleased and category in ENDED:
+        return Kind.OFFER  # released because the case has ended: that must not make its walk longer
+    return _KINDS.get(type(data), Kind.STEP)

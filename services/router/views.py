@@ -41,7 +41,7 @@ from services.router.work import Status, Work, evolve
 
 WORK = View(
     "work",
-    3,
+    4,
     Work,
     (
         CaseQueued,
@@ -65,7 +65,7 @@ WORK = View(
     ),
 )
 
-AGENTS = View("agents", 1, Agent, (AgentRegistered, PresenceChanged), evolve_agent, inline=True)
+AGENTS = View("agents", 2, Agent, (AgentRegistered, PresenceChanged), evolve_agent, inline=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,8 +99,8 @@ def _id(event: Recorded[PartnerRegistered] | Recorded[ContractPublished]) -> str
 
 
 PARTNERS = View("partners", 1, PartnerRow, (PartnerRegistered,), fold_partner, inline=True)
-CONTRACTS = View("contracts", 1, ContractRow, (ContractPublished,), fold_contract, inline=True)
-SHARE_PLANS = View("share_plans", 1, SharePlanRow, (SharePlanPublished,), fold_share_plan, inline=True)
+CONTRACTS = View("contracts", 2, ContractRow, (ContractPublished,), fold_contract, inline=True)
+SHARE_PLANS = View("share_plans", 2, SharePlanRow, (SharePlanPublished,), fold_share_plan, inline=True)
 
 # --------------------------------------------------------------------------------------------------------- work orders
 

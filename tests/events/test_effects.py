@@ -116,7 +116,7 @@ async def test_rebuild_verify_and_reading_the_log_again_tell_nobody(private: Wor
             await conn.execute("delete from effect")
         again = Noticing(_Nothing(), (NOTIFIER,))
         stored = await router.database.readers.fetch("select * from events where type = $1", CaseQueued.TYPE)
-        old = [replace(router.store.recorded(row), recorded_at=_ago(LIVE_FOR)) for row in stored]
+        old = [router.store.recorded(row)._replace(recorded_at=_ago(LIVE_FOR)) for row in stored]
         async with router.database.writers.acquire() as conn, conn.transaction():
             await again.handle(conn, old)
         assert await states(router) == {}

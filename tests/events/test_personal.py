@@ -176,7 +176,7 @@ def test_a_clear_text_has_no_json_form(event: type[Event]) -> None:
         with pytest.raises(ValueError, match="sealed"):
             write()
     with pytest.raises(Invalid):
-        wire.record(replace(recorded(clear), data=clear))
+        wire.record(recorded(clear)._replace(data=clear))
 
 
 def test_every_personal_field_is_known_as_one_also_where_it_may_be_missing() -> None:

@@ -268,7 +268,7 @@ async def test_a_reaction_that_was_recorded_before_is_done(store: Store) -> None
 async def test_an_effect_is_recorded_after_its_cause_and_belongs_to_its_flow(store: Store) -> None:
     case = CASE(str(uuid4()))
     (first,) = (await store.change(case, decision=open_case, actor="key:t")).events
-    ahead = replace(first, recorded_at=first.recorded_at + timedelta(minutes=3))
+    ahead = first._replace(recorded_at=first.recorded_at + timedelta(minutes=3))
     (effect,) = (await store.change(case, decision=close, actor="service:intake", cause=ahead, consumer="c")).events
     assert effect.recorded_at > ahead.recorded_at
     assert (effect.causation_id, effect.correlation_id) == (first.id, first.id)

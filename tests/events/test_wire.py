@@ -565,7 +565,7 @@ def test_the_limit_counts_bytes_and_not_characters() -> None:
 
 
 def test_a_personal_text_that_was_not_sealed_is_not_written() -> None:
-    open_text = replace(recorded(an(CaseOpened)), data=an(CaseOpened, title=Clear("customer:1", "Where is my parcel?")))
+    open_text = recorded(an(CaseOpened))._replace(data=an(CaseOpened, title=Clear("customer:1", "Where is my parcel?")))
 
     with pytest.raises(Invalid, match="sealed") as refused:
         wire.record(open_text)

@@ -238,6 +238,14 @@ def test_a_resolved_case_that_is_taken_over_is_open_again() -> None:
     assert (row.reopened, row.category) == (True, Category.IN_PROGRESS)
 
 
+def test_another_systems_late_row_is_a_step_that_moves_no_live_case() -> None:
+    late = {"category": Category.CLOSED, "resolution": True, "unit": "V9", "line": "3", "market": "fr", "agent": "a9"}
+    row = facts(observed(ordinal=1, market="de"), an(CaseTakenOver, market="de"), observed(ordinal=2, **late))
+
+    assert (row.category, row.market, row.units, row.first_line) == (Category.IN_PROGRESS, "de", ("V1",), YES)
+    assert (row.resolved, row.resolutions, row.handovers, row.steps) == (False, 0, 0, 3)
+
+
 # --------------------------------------------------------------------------------------------------- first response
 
 

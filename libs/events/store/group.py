@@ -363,4 +363,4 @@ def _possible(occurred_at: datetime, now: datetime | None) -> datetime:
 def _with(event: Recorded[Any], data: Event | CasewalkError) -> Recorded[Any]:
     if isinstance(data, CasewalkError):
         raise data
-    return event if data is event.data else dataclasses.replace(event, data=data)
+    return event if data is event.data else event._replace(data=data)

@@ -22,6 +22,7 @@ def fingerprint(fold: Callable[..., Any], *facts: object) -> str:
 
 
 def _parts(thing: Any, ours: set[str], seen: set[int]) -> Iterator[str]:
+    thing = inspect.unwrap(thing)  # behind a cache
     if not isinstance(thing, str | int):
         if id(thing) in seen:
             return
@@ -45,9 +46,9 @@ def _parts(thing: Any, ours: set[str], seen: set[int]) -> Iterator[str]:
 
 
 def _methods(cls: type) -> list[types.FunctionType]:
-    return [
-        value for value in vars(cls).values() if isinstance(value, types.FunctionType) and hasattr(value, "__code__")
-    ]
+    """Its methods and what stands behind its properties."""
+    inner = (getattr(v, "fget", None) or getattr(v, "func", None) or inspect.unwrap(v) for v in vars(cls).values())
+    return [function for function in inner if isinstance(function, types.FunctionType)]
 
 
 def _names(code: types.CodeType) -> Iterator[str]:

@@ -198,7 +198,7 @@ def _owing(row: CaseClocks, owed: Iterable[str]) -> CaseClocks:
 
 CLOCKS = View(
     "clocks",
-    4,
+    5,
     CaseClocks,
     (
         PromisesPinned,

@@ -30,7 +30,7 @@ def fold_ladder(row: LadderRow | None, event: Recorded[LadderPublished]) -> Ladd
     return LadderRow(event.subject, subject_id(event), event.data.version, event.data.model_dump_json())
 
 
-LADDERS = View("ladders", 2, LadderRow, (LadderPublished,), fold_ladder, inline=True)
+LADDERS = View("ladders", 3, LadderRow, (LadderPublished,), fold_ladder, inline=True)
 
 
 async def ladders_in_force(conn: Connection) -> tuple[Ladder, ...]:

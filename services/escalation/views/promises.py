@@ -34,7 +34,7 @@ def fold_promise(row: PromiseRow | None, event: Recorded[PromisePublished]) -> P
     return PromiseRow(event.subject, subject_id(event), data.version, data.model_dump_json(), event.recorded_at)
 
 
-PROMISES = View("promises", 3, PromiseRow, (PromisePublished,), fold_promise, inline=True)
+PROMISES = View("promises", 4, PromiseRow, (PromisePublished,), fold_promise, inline=True)
 
 
 async def promises_in_force(conn: Connection) -> list[Promise]:

@@ -29,7 +29,7 @@ def fold_rota(row: RotaRow | None, event: Recorded[RotaPublished]) -> RotaRow:
     return RotaRow(event.subject, data.unit_id, data.version, data.model_dump_json())
 
 
-ROTAS = View("rotas", 1, RotaRow, (RotaPublished,), fold_rota, inline=True)
+ROTAS = View("rotas", 2, RotaRow, (RotaPublished,), fold_rota, inline=True)
 
 
 async def rotas_in_force(conn: Connection) -> dict[str, RotaPublished]:
