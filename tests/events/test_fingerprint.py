@@ -65,7 +65,9 @@ def test_a_change_in_what_a_fold_calls_or_uses_changes_its_fingerprint(module: o
 
 
 def test_comments_and_docstrings_do_not(module: object) -> None:
-    same = ORIGINAL.replace("What a step is.", "Another sentence.").replace("return _half", "# a comment\n    return _half")
+    same = ORIGINAL.replace("What a step is.", "Another sentence.").replace(
+        "return _half", "# a comment\n    return _half"
+    )
     first, second = module("folding_one", ORIGINAL), module("folding_two", same)  # type: ignore[operator]
     assert _named_alike(first) == _named_alike(second)
 
