@@ -75,7 +75,10 @@ Key = tuple[datetime, int, datetime, str, int]
 
 
 class Recorded(NamedTuple, Generic[E]):
-    """An event as it was recorded; a tuple, for one is made of every record. `sequence` counts 1, 2, 3 … in the stream (source, topic, subject)."""
+    """An event as it was recorded. A tuple, for one is made of every record.
+
+    `sequence` counts 1, 2, 3 … in the stream (source, topic, subject).
+    """
 
     id: str
     source: str

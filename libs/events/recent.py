@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 from events.log import Lane
 from events.wire import Broken, Record
 
-RECENT, RECENT_CHARS = 4096, 16 * 1024 * 1024
+RECENT, RECENT_CHARS = 8192, 16 * 1024 * 1024
 """How many records are kept, and how much data they have together."""
 
 
@@ -22,21 +23,19 @@ class Recent:
         self.count = 0
         """Goes up whenever it hears of something."""
         self._grown = asyncio.Condition()
-        self._records: dict[tuple[Lane, int], Record | Broken] = {}
+        self._records: OrderedDict[tuple[Lane, int], Record | Broken] = OrderedDict()
+        """A dict would look for its first one among all that were taken out before it."""
         self._chars = 0
 
     def add(self, read: Mapping[Lane, Sequence[Record | Broken]]) -> None:
         for lane, records in read.items():
             for record in records:
-                self._drop((lane, record.offset))
+                known = self._records.pop((lane, record.offset), None)
                 self._records[lane, record.offset] = record
-                self._chars += _size(record)
+                self._chars += _size(record) - (0 if known is None else _size(known))
         while len(self._records) > RECENT or self._chars > RECENT_CHARS:
-            self._drop(next(iter(self._records)))
-
-    def _drop(self, place: tuple[Lane, int]) -> None:
-        dropped = self._records.pop(place, None)
-        self._chars -= 0 if dropped is None else _size(dropped)
+            _, dropped = self._records.popitem(last=False)
+            self._chars -= _size(dropped)
 
     def of(
         self, positions: Mapping[Lane, int], per_lane: int

@@ -1,7 +1,6 @@
 """An event on the wire: CloudEvents that others can read, partitions where Kafka puts them, and no bytes that hurt."""
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID, uuid5
