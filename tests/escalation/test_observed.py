@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from datetime import datetime, timedelta
 from importlib.resources import files
 from itertools import groupby
@@ -202,7 +201,7 @@ def judged(profile: Profile, log: list[Row]) -> Iterator[Recorded[CaseEvent]]:
     """All that is said about the log: its rows, and what escalation says about them."""
     rows = [as_event(row, profile.name) for row in log]
     for case_id, facts in groupby(sorted(rows, key=lambda row: (row.subject, row.key)), key=lambda row: row.subject):
-        heard = [replace(fact, data=fact.data.model_copy(update={"promises": profile.promises})) for fact in facts]
+        heard = [fact._replace(data=fact.data.model_copy(update={"promises": profile.promises})) for fact in facts]
         yield from heard
         case = FOLD.initial(case_id)
         for n, new in enumerate(observed.judge(case, heard, Hearing([STANDARD]).rules)):

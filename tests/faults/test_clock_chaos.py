@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -214,8 +214,8 @@ def from_nothing(case_id: str, facts: Sequence[Recorded[CaseEvent]], rules: Rule
 
 def _recorded(new: New, like: Recorded[Any], sequence: int, end: datetime) -> Recorded[Any]:
     at = new.occurred_at or end
-    return replace(
-        like, id=new.id or "", source="escalation", sequence=sequence, occurred_at=at, recorded_at=end, data=new.event
+    return like._replace(
+        id=new.id or "", source="escalation", sequence=sequence, occurred_at=at, recorded_at=end, data=new.event
     )
 
 

@@ -5,7 +5,6 @@ import json
 import os
 import tempfile
 from base64 import b64encode
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,7 @@ async def _write(conn: asyncpg.Connection, keyring: Keyring, event: type[Event])
     sealed = await keyring.seal(conn, {recorded.id: EXAMPLES[event].model_copy(update=about)})
     data: Any = sealed[recorded.id]
     record = wire.record(
-        replace(recorded, data=data, actor="agent:anna", causation_id=recorded.correlation_id, traceparent=TRACE)
+        recorded._replace(data=data, actor="agent:anna", causation_id=recorded.correlation_id, traceparent=TRACE)
     )
     text = {
         "topic": record.topic,
