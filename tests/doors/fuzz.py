@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -18,6 +19,15 @@ from tests.until import until
 ROOT = Path(__file__).resolve().parents[2]
 
 OFTEN = 0.8
+
+FOLLOWED = 20
+"""Chains of requests in a round of the phase `stateful`: with one of each, a third as many links were followed."""
+
+SENT, STATEFUL = r"[1-9][0-9]* generated", r"API Links: +[1-9]"
+"""What a report says where something was sent, and where a request followed from an answer."""
+
+LONGEST_S = 60
+"""What it goes on for at most until something is."""
 
 LIMIT_S = 600.0
 """What a run may take at most, on a slow and busy machine."""
@@ -45,7 +55,7 @@ enabled = false
 [generation]
 deterministic = true
 database = "none"
-max-examples = 1
+max-examples = {examples}
 [dictionaries]
 {dictionaries}
 [parameters]
@@ -92,7 +102,7 @@ async def schemathesis(
     get: most that could be made up lead nowhere. The phase `stateful` follows what one door says to others; documented
     examples are sent by tests/test_doors.py.
     It goes through all doors once, each with what covers its schema and one request made by chance; with `spend_s` it
-    goes on for so long."""
+    goes on for so long, and for twice as long where that was over before anything was sent, or followed."""
     config = directory / "schemathesis.toml"
     config.write_text(
         CONFIG.format(
@@ -103,15 +113,27 @@ async def schemathesis(
             parameters="\n".join(
                 f'"{name}" = {{ dictionary = "{name.replace(".", "-")}", probability = {OFTEN} }}' for name in known
             ),
+            examples=FOLLOWED if phases == "stateful" else 1,
         )
     )
+    arguments = ["--config-file", str(config), "run", f"{url}/openapi.json", "--header", f"Authorization: Bearer {key}"]
+    arguments += ["--phases", phases, "--checks", ",".join(CHECKS), "--continue-on-failure", "--no-color"]
+    while True:
+        # Without a seed each round would send what the one before it sent.
+        limited = [] if spend_s is None else ["--max-time", str(spend_s), "--seed", "1"]
+        code, report = await _run([*arguments, *limited], directory, LIMIT_S + (spend_s or 0))
+        if code != 0 or re.search(STATEFUL if phases == "stateful" else SENT, report):
+            return code, report
+        assert spend_s is not None, f"nothing was sent:\n{report}"
+        assert spend_s < LONGEST_S, f"nothing was sent or followed:\n{report}"
+        spend_s *= 2
+
+
+async def _run(arguments: list[str], directory: Path, limit_s: float) -> tuple[int, str]:
     report = directory / "report.txt"
     with report.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run", f"{url}/openapi.json"),
-            *("--header", f"Authorization: Bearer {key}", "--phases", phases),
-            *("--checks", ",".join(CHECKS), "--continue-on-failure", "--no-color"),
-            *(() if spend_s is None else ("--max-time", str(spend_s))),
+            *(sys.executable, "-m", "schemathesis.cli", *arguments),
             cwd=directory,
             # Without the last it looks through the environment for a proxy twice a request.
             env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'libs'}", "NO_PROXY": "127.0.0.1"},
@@ -119,7 +141,7 @@ async def schemathesis(
             stderr=out,
         )
         try:
-            async with asyncio.timeout(LIMIT_S + (spend_s or 0)):
+            async with asyncio.timeout(limit_s):
                 code = await process.wait()
         finally:
             if process.returncode is None:

@@ -259,7 +259,8 @@ async def test_a_writer_that_hangs_in_the_middle_of_a_statement_loses_its_locks(
     try:
         async with mine.writers.acquire() as conn:
             await conn.execute("begin; select pg_advisory_xact_lock(7)")
-            conn._transport.write(b"P" + struct.pack("!i", 4 + len(half)) + half)  # Parse, and no word more
+            transport = conn._transport
+            transport.write(b"P" + struct.pack("!i", 4 + len(half)) + half)  # Parse, and no word more
             await until(
                 partial(
                     other.fetchval,
@@ -269,6 +270,7 @@ async def test_a_writer_that_hangs_in_the_middle_of_a_statement_loses_its_locks(
             )
             assert not await other.fetchval("select pg_try_advisory_lock(7)")
             await until(partial(other.fetchval, "select pg_try_advisory_lock(7)"), limit_s=10)
+            await until(partial(asyncio.to_thread, transport.is_closing))
     finally:
         await other.close()
         await mine.close()
