@@ -20,10 +20,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 OFTEN = 0.8
 
-FOLLOWED = 20
+CHAINS = 20
 """Chains of requests in a round of the phase `stateful`: with one of each, a third as many links were followed."""
 
-SENT, STATEFUL = r"[1-9][0-9]* generated", r"API Links: +[1-9]"
+SENT, FOLLOWED = r"[1-9][0-9]* generated", r"API Links: +[1-9]"
 """What a report says where something was sent, and where a request followed from an answer."""
 
 LONGEST_S = 60
@@ -97,12 +97,13 @@ async def schemathesis(
     *,
     phases: str = "coverage,fuzzing",
     spend_s: int | None = None,
+    enough: str = SENT,
 ) -> tuple[int, str]:
     """Exit code and report of a run with this key. `known` are values that parameters such as `path.case_id` often
     get: most that could be made up lead nowhere. The phase `stateful` follows what one door says to others; documented
     examples are sent by tests/test_doors.py.
     It goes through all doors once, each with what covers its schema and one request made by chance; with `spend_s` it
-    goes on for so long, and for twice as long where that was over before anything was sent, or followed."""
+    goes on for so long, and for twice as long where the report does not say `enough` then: SENT or FOLLOWED."""
     config = directory / "schemathesis.toml"
     config.write_text(
         CONFIG.format(
@@ -113,7 +114,7 @@ async def schemathesis(
             parameters="\n".join(
                 f'"{name}" = {{ dictionary = "{name.replace(".", "-")}", probability = {OFTEN} }}' for name in known
             ),
-            examples=FOLLOWED if phases == "stateful" else 1,
+            examples=CHAINS if phases == "stateful" else 1,
         )
     )
     arguments = ["--config-file", str(config), "run", f"{url}/openapi.json", "--header", f"Authorization: Bearer {key}"]
@@ -122,7 +123,7 @@ async def schemathesis(
         # Without a seed each round would send what the one before it sent.
         limited = [] if spend_s is None else ["--max-time", str(spend_s), "--seed", "1"]
         code, report = await _run([*arguments, *limited], directory, LIMIT_S + (spend_s or 0))
-        if code != 0 or re.search(STATEFUL if phases == "stateful" else SENT, report):
+        if code != 0 or re.search(enough, report):
             return code, report
         assert spend_s is not None, f"nothing was sent:\n{report}"
         assert spend_s < LONGEST_S, f"nothing was sent or followed:\n{report}"
