@@ -30,6 +30,7 @@ from events.views.rows import Outdated
 from events.wire import Broken, Record, Vocabulary
 
 BATCH = 1000
+"""Records fetched at once; of several lanes a quarter of it from each where they are known or in PostgreSQL."""
 LEASES_KEPT = 5
 """How often a lease is renewed while it lasts."""
 TICK_S = 0.5
