@@ -29,8 +29,7 @@ from events.views import project
 from events.views.rows import Outdated
 from events.wire import Broken, Record, Vocabulary
 
-BATCH = 1000
-"""Records fetched at once; of several lanes a quarter of it from each where they are known or in PostgreSQL."""
+BATCH = 1000  # records at once; of several lanes up to a quarter from each, where memory or PostgreSQL has them
 LEASES_KEPT = 5
 """How often a lease is renewed while it lasts."""
 TICK_S = 0.5

@@ -270,7 +270,11 @@ async def test_a_writer_that_hangs_in_the_middle_of_a_statement_loses_its_locks(
             )
             assert not await other.fetchval("select pg_try_advisory_lock(7)")
             await until(partial(other.fetchval, "select pg_try_advisory_lock(7)"), limit_s=10)
-            await until(partial(asyncio.to_thread, transport.is_closing))
+
+            async def hung_up() -> bool:
+                return bool(transport.is_closing())
+
+            await until(hung_up)
     finally:
         await other.close()
         await mine.close()
