@@ -55,7 +55,7 @@ BROKEN = CASEWALK_TEST_ENGINE=$(ENGINE) $(BIN)/python -m pytest --faults $(if $(
 
 faults: setup $(if $(filter embedded,$(ENGINE)),,kafka) ## Kills, cuts and confuses everything under load, and counts what is lost (REPORT=docs/faults.md keeps the tables).
 	@deploy/setup.sh faketime
-	@$(BROKEN) tests/faults --ignore tests/faults/clocks $(ARGS)
+	@$(BROKEN) --numprocesses 2 --dist worksteal tests/faults --ignore tests/faults/clocks $(ARGS)
 
 clocks: setup $(if $(filter embedded,$(ENGINE)),,kafka) ## Lets 100,000 clocks run at once, and judges 100,000 cases made by chance (REPORT=docs/faults.md).
 	@$(BROKEN) tests/faults/clocks $(ARGS)

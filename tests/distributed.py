@@ -241,6 +241,7 @@ async def the_story(installation: Installation, killed: Sequence[str] = ()) -> s
     its people go home afterwards, so that the days find their own."""
     async with AsyncExitStack() as stack:
         story = Story(await World.open(installation, stack))  # type: ignore[arg-type]
+        story.patience_s = REACH_S
         await story.begin()
         killing = asyncio.create_task(_one_after_another([installation.kills[name] for name in killed]))
         told = 0

@@ -24,6 +24,9 @@ from tests.until import until
 class Story:
     """The people of the story, each with a key of their own."""
 
+    patience_s = 15.0
+    """How long they wait for what must come."""
+
     def __init__(self, world: Casewalk) -> None:
         self.world, self.admin = world, world.admin
         self.shop: httpx.AsyncClient
@@ -59,13 +62,25 @@ class Story:
         answer = await said(self.shop.post("/v1/cases", json=body | changes))
         return str(answer["case_id"])
 
+    async def once(self, request: Callable[[], Awaitable[httpx.Response]]) -> dict[str, Any]:
+        """The answer, as soon as the service has heard of the case."""
+
+        async def answered() -> httpx.Response | None:
+            answer = await request()
+            return answer if answer.is_success else None
+
+        answer = await until(answered, self.patience_s)
+        assert answer is not None
+        body: dict[str, Any] = answer.json()
+        return body
+
     async def takes(self, client: httpx.AsyncClient, case_id: str) -> None:
         """The agent takes the case as soon as it is offered to them."""
 
         async def accepted() -> bool:
             return (await client.post(f"/v1/work/{case_id}:accept", json={})).status_code == 200
 
-        await until(accepted)
+        await until(accepted, self.patience_s)
 
     async def walk(self, case_id: str, ends_with: str) -> dict[str, Any]:
         """The walk, once its last step is there."""
@@ -75,7 +90,7 @@ class Story:
             walk: dict[str, Any] = answer.json()
             return walk if answer.status_code == 200 and ends_with in {s["type"] for s in walk["steps"]} else None
 
-        found = await until(complete)
+        found = await until(complete, self.patience_s)
         assert found is not None
         return found
 
@@ -133,11 +148,13 @@ async def test_a_case_walks_through_all_five_services_to_an_accepted_resolution(
     transfer = {"queue_id": "field", "reason": "somebody must look at the door"}
     await said(story.tom.post(f"/v1/work/{case}:transfer", json=transfer))
 
-    await once(lambda: story.nordfix.post(f"/v1/partners/nordfix/cases/{case}:accept", json={}))
+    await story.once(lambda: story.nordfix.post(f"/v1/partners/nordfix/cases/{case}:accept", json={}))
     await said(story.nordfix.post(f"/v1/partners/nordfix/cases/{case}:return", json={"reason": "nobody at home"}))
 
     await story.takes(story.tom, case)
-    asked = await once(lambda: story.tom.post("/v1/escalations", json={"case_id": case, "reason": "promised twice"}))
+    asked = await story.once(
+        lambda: story.tom.post("/v1/escalations", json={"case_id": case, "reason": "promised twice"})
+    )
     escalation = asked["escalation_id"]
     await said(story.olga.post(f"/v1/escalations/{escalation}:acknowledge", json={}))
     await said(story.olga.post(f"/v1/escalations/{escalation}:resolve", json={"code": "refunded"}))
@@ -145,7 +162,7 @@ async def test_a_case_walks_through_all_five_services_to_an_accepted_resolution(
     async def resolved() -> bool:
         return bool((await said(story.admin.get(f"/v1/cases/{case}")))["category"] == "resolved")
 
-    await until(resolved)
+    await until(resolved, story.patience_s)
     await said(story.shop.post(f"/v1/cases/{case}/feedback", json={"accepted": True, "csat": 5, "nps": 9}))
 
     walk = await story.walk(case, "casewalk.case.feedback_received.v1")
@@ -158,7 +175,7 @@ async def test_a_case_walks_through_all_five_services_to_an_accepted_resolution(
         verdict = (await said(story.admin.get(f"/v1/walks/{case}")))["verdict"]
         return bool(verdict == {"in_time": "yes", "accepted": "yes", "solved_alone": "no", "escalated": "yes"})
 
-    await until(judged)
+    await until(judged, story.patience_s)
     whys = [step["why"] for step in walk["steps"] if step.get("why")]
     assert any("rule de of main@2" in why for why in whys)
     assert any("nobody at home" in why for why in whys)
@@ -182,24 +199,11 @@ IN_ORDER = (
 """What must happen first, then next, whatever else happens between."""
 
 
-async def once(request: Callable[[], Awaitable[httpx.Response]]) -> dict[str, Any]:
-    """The answer, as soon as the service has heard of the case."""
-
-    async def answered() -> httpx.Response | None:
-        answer = await request()
-        return answer if answer.is_success else None
-
-    answer = await until(answered)
-    assert answer is not None
-    body: dict[str, Any] = answer.json()
-    return body
-
-
 async def test_a_partner_brings_a_case_to_an_end_and_sees_no_other(story: Story) -> None:
     rules = [{"rule": "all", "when": {}, "queue_id": "field"}]
     await said(story.admin.put("/v1/routing-tables/main", json={"rules": rules}))
     case = await story.opens(customer={"external_id": "crm-8"})
-    await once(lambda: story.nordfix.post(f"/v1/partners/nordfix/cases/{case}:accept", json={}))
+    await story.once(lambda: story.nordfix.post(f"/v1/partners/nordfix/cases/{case}:accept", json={}))
     stranger = await story.world.key("partner", "stranger")
     assert (await stranger.get(f"/v1/cases/{case}")).status_code == 404
     assert (await stranger.get("/v1/partners/nordfix/cases")).status_code == 403

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import AsyncIterator
-from dataclasses import replace
+from typing import Any
 
-import asyncpg
 import pytest
 
-from tests.conftest import Engine, Postgres, delete_topics
 from tests.faults.report import Report
 
 REPORT = pytest.StashKey[Report]()
@@ -27,19 +23,18 @@ def report(request: pytest.FixtureRequest) -> Report:
     return request.config.stash.setdefault(REPORT, Report())
 
 
-@pytest.fixture
-async def twin(engine: Engine, postgres: Postgres) -> AsyncIterator[Engine]:
-    """The same engine once more, beside `engine`: another database, other topics."""
-    name, namespace = f"test_{secrets.token_hex(6)}", f"t{secrets.token_hex(5)}"
-    connection = await asyncpg.connect(postgres.url)
-    try:
-        await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 STRATEGY file_copy")
-        yield replace(engine, dsn=postgres.dsn(name), namespace=namespace)
-        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    finally:
-        await connection.close()
-    if engine.kafka is not None:
-        await delete_topics(engine.kafka, namespace)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker hands on what it has told."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["tables"] = session.config.stash.get(REPORT, Report()).sections
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Takes what a worker handed on."""
+    told = getattr(node, "workeroutput", {}).get("tables", {})
+    if told:
+        node.config.stash.setdefault(REPORT, Report()).sections.update(told)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

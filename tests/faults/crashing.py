@@ -1,4 +1,4 @@
-"""One Casewalk under load whose process dies again and again."""
+"""One Casewalk under load, a process per service, whose processes die again and again."""
 
 from __future__ import annotations
 
@@ -8,28 +8,33 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import httpx
 
+from services.commands.client import Doors
 from tests.casewalk import ADMIN_KEY
 from tests.commands.conftest import free_port
 from tests.conftest import Engine
-from tests.faults.load import SERVICES, START_LIMIT_S, Load
+from tests.faults.load import SERVICES, START_LIMIT_S, Load, Reaching
 
 LEASE_S = 1.0
 """Ten times shorter than it is by default, because a kill is over when the dead process's leases are."""
 
+THINK_S = (0.3, 0.9)
+POISON = 0.1
+"""So little and so odd a load that every point is passed in time, and that starting costs more than it."""
 
-CUT_EVERY_S = 2.0
+CUT_EVERY_S = 5.0
+STOP_LIMIT_S = 20.0
 
 
 class Parent:
-    """`tests.faults.worker`: forks one Casewalk at a time, so that a start costs no imports."""
+    """`tests.faults.worker`: forks one process at a time, so that a start costs no imports."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -98,46 +103,98 @@ class Parent:
     async def ended(self, limit_s: float) -> bool:
         return await self.heard(lambda: self.pid is None, limit_s)
 
-    async def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+    async def end(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End the worker, and fail when it does not."""
         if self.pid is not None:
             os.kill(self.pid, number)
+        assert await self.ended(STOP_LIMIT_S), "it does not stop"
+
+    async def count(self) -> Counter[str]:
+        """Point → how often the running worker has passed it."""
+        self.passed = Counter()
+        await self.tell("count")
+        assert await self.heard(lambda: bool(self.passed), 10)
+        return self.passed
+
+
+class ByService(Reaching):
+    """Sends each request to the service its path belongs to, if it names no other."""
+
+    def __init__(self, doors: Doors) -> None:
+        super().__init__()
+        self._doors = doors
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.host == "casewalk":
+            request.url = httpx.URL(self._doors.url(request.url.raw_path.decode()))
+        return await super().handle_async_request(request)
 
 
 class World(Load):
-    """A database, a log and a Casewalk on them whose process is a worker of `parent`."""
+    """A database, a log and a Casewalk on them, each of whose services is a worker of a parent of its own."""
 
-    def __init__(self, engine: Engine, directory: Path, parent: Parent, seed: int) -> None:
-        self.directory, self.parent, self.port = directory, parent, free_port()
-        super().__init__(engine, seed, f"http://127.0.0.1:{self.port}")
+    def __init__(self, engine: Engine, directory: Path, parents: Mapping[str, Parent], seed: int) -> None:
+        self.directory, self.parents = directory, parents
+        self.ports = {name: free_port() for name in parents}
+        self.doors = Doors({name: f"http://127.0.0.1:{port}" for name, port in self.ports.items()})
+        super().__init__(engine, seed, "http://casewalk", ByService(self.doors))
+        self.think_s, self.poison = THINK_S, POISON
 
-    # -------------------------------------------------------------------------------------------------- the process
+    @classmethod
+    @asynccontextmanager
+    async def warm(cls, engine: Engine, directory: Path, seed: int) -> AsyncIterator[World]:
+        """It runs, its parents have lived a life themselves, and its agents are there."""
+        directory.mkdir(exist_ok=True)
+        async with AsyncExitStack() as stack:
+            logs = {name: directory / f"{name}.log" for name in SERVICES}
+            parents = {name: await stack.enter_async_context(Parent.warm(log)) for name, log in logs.items()}
+            world = cls(engine, directory, parents, seed)
+            stack.push_async_callback(world.client.aclose)
+            await world.start(warm=True)
+            await world.furnish()
+            await world.end(signal.SIGTERM)
+            await world.start()
+            yield world
 
-    async def start(self, arm: str = "", picky: bool = True, warm: bool = False) -> None:
+    # ------------------------------------------------------------------------------------------------ the processes
+
+    async def start(self, picky: bool = True, warm: bool = False) -> None:
+        """Start every service, and see a case go the whole way."""
+        await asyncio.gather(*(self.order(name, picky=picky, warm=warm) for name in self.parents))
+        await self.recovered()
+
+    async def order(self, service: str, arm: str = "", picky: bool = True, warm: bool = False) -> None:
         """Order a worker, or that the parent warms up by being one; nothing is known of it yet."""
+        parent = self.parents[service]
         order = {
-            "port": self.port,
+            "port": self.ports[service],
             "database_url": self.engine.dsn,
             "kafka": self.engine.kafka,
             "namespace": self.engine.namespace,
             "data_dir": str(self.directory),
             "admin_key": ADMIN_KEY,
             "lease_s": LEASE_S,
-            "services": SERVICES,
+            "services": [service],
             "picky": picky,
             "arm": arm,
             "warm": warm,
         }
-        self.parent.status = None
-        await self.parent.tell(json.dumps(order))
-        assert await self.parent.heard(
-            lambda: self.parent.pid is not None or self.parent.status is not None, START_LIMIT_S
-        )
+        parent.status = None
+        await parent.tell(json.dumps(order))
+        assert await parent.heard(lambda: parent.pid is not None or parent.status is not None, START_LIMIT_S)
+
+    async def end(self, number: signal.Signals) -> None:
+        await asyncio.gather(*(parent.end(number) for parent in self.parents.values()))
 
     async def ready(self) -> bool:
-        """Whether the doors are open. Fails when the process is gone although nobody killed it."""
-        assert self.parent.pid is not None, f"the worker ended by itself: {self.parent.status}"
+        """Whether all doors are open. Fails when a process is gone although nobody killed it."""
+        for service, parent in self.parents.items():
+            assert parent.pid is not None, f"{service} ended by itself: {parent.status}"
+        return all(await asyncio.gather(*map(self._ready, self.parents)))
+
+    async def _ready(self, service: str) -> bool:
         try:
-            return (await self.client.get("/health/ready")).is_success
+            return (await self.client.get(f"{self.doors.urls[service]}/health/ready")).is_success
         except httpx.TransportError:
             return False
 
@@ -161,13 +218,6 @@ class World(Load):
         finally:
             await connection.close()
         return "\n".join(str(dict(row)) for row in [{"case": last}, *rows])
-
-    async def passed(self) -> Counter[str]:
-        """Point → how often the running worker has passed it."""
-        self.parent.passed = Counter()
-        await self.parent.tell("count")
-        assert await self.parent.heard(lambda: bool(self.parent.passed), 10)
-        return self.parent.passed
 
     # ------------------------------------------------------------------------------------------------------ the load
 

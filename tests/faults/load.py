@@ -50,6 +50,8 @@ ASK_AGAIN_S = 0.1
 POISON = 0.03
 """The share of cases that a view does not bear at first; more, and views are behind by minutes on two cores."""
 AGENTS = ("ana", "ben", "cai")
+CAPACITY = 5
+"""Of an agent: few, because every offer that nobody takes is made again as soon as it runs out."""
 
 
 @dataclass
@@ -93,7 +95,7 @@ class Load:
         """Requests that were answered 502, 503 or 504, and were sent again."""
         self.unreached = 0
         """Requests that found no door, and were sent again."""
-        self.think_s = THINK_S
+        self.think_s, self.poison = THINK_S, POISON
         self.services: Sequence[str] = SERVICES
         self._stop = asyncio.Event()
 
@@ -124,7 +126,9 @@ class Load:
         queue = {"name": "General", "unit_id": "general", "offer_s": offer_s}
         await self.ask("PUT", "/v1/queues/general", json=queue)
         for agent in AGENTS:
-            await self.ask("PUT", f"/v1/agents/{agent}", json={"name": agent, "unit_ids": ["general"], "capacity": 50})
+            await self.ask(
+                "PUT", f"/v1/agents/{agent}", json={"name": agent, "unit_ids": ["general"], "capacity": CAPACITY}
+            )
             await self.ask("POST", f"/v1/agents/{agent}:presence", json={"presence": "available"})
 
     @asynccontextmanager
@@ -164,7 +168,7 @@ class Load:
 
     async def open_case(self) -> str:
         point = self.point
-        market = "xx" if self.random.random() < POISON else "de"
+        market = "xx" if self.random.random() < self.poison else "de"
         order = {
             "channel": "web",
             "market": market,
