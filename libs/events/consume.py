@@ -157,21 +157,21 @@ class Consumer:
     async def run(self) -> None:
         """Consume until cancelled; whatever is away for a while is waited for. Ends alone when it is outdated."""
         reader = self.log.reader(self.name)
-        hinting = asyncio.create_task(self._hint(reader), name=f"{self.name} hints")
-        try:
-            while True:
-                try:
-                    await self._consume(reader)
-                except Outdated as error:
-                    log_.warning("consumer ends", consumer=self.name, why=error.message)
-                    return
-                except (asyncpg.PostgresError, *PASSING, Unavailable, Retry) as error:
-                    self._failed(f"{type(error).__name__}: {error}")
-                    await asyncio.sleep(random.uniform(0.02, 0.2))
-        finally:
-            hinting.cancel()
-            await reader.close()
-            await asyncio.gather(hinting, return_exceptions=True)
+        async with asyncio.TaskGroup() as beside:
+            hinting = beside.create_task(self._hint(reader), name=f"{self.name} hints")
+            try:
+                while True:
+                    try:
+                        await self._consume(reader)
+                    except Outdated as error:
+                        log_.warning("consumer ends", consumer=self.name, why=error.message)
+                        return
+                    except (asyncpg.PostgresError, *PASSING, Unavailable, Retry) as error:
+                        self._failed(f"{type(error).__name__}: {error}")
+                        await asyncio.sleep(random.uniform(0.02, 0.2))
+            finally:
+                hinting.cancel()
+                await reader.close()
 
     def _failed(self, why: str) -> None:
         self._failures += 1

@@ -10,10 +10,15 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 STOP_WITHIN_S = 5.0
 CUT_WITHIN_S = 1.0
 """For each part that a stop has left: it has little more to do than to cancel its task."""
+
+AWAY = (KafkaError, OSError, RuntimeError)
+"""What a client raises whose broker is away: RuntimeError where it writes to a connection that uvloop has closed
+already (aiokafka #1038)."""
 
 log_ = structlog.get_logger("kafka")
 

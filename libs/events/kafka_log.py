@@ -15,13 +15,13 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import TopicAlreadyExistsError, for_code
 from aiokafka.protocol.commit import OffsetCommitRequest
 
 from events.database import Connection
 from events.errors import Invalid, Unavailable
 from events.event import CASES, OPERATIONS
-from events.kafka_clients import STOP_WITHIN_S, answering, close, start, within
+from events.kafka_clients import AWAY, STOP_WITHIN_S, answering, close, start, within
 from events.kafka_reader import KafkaReader
 from events.kafka_security import KafkaSecurity
 from events.kafka_tail import MARKS, KafkaTail
@@ -68,7 +68,7 @@ class KafkaLog:
         admin = AIOKafkaAdminClient(**self.client, client_id="casewalk")
         try:
             await admin.start()
-        except (KafkaError, OSError) as error:
+        except AWAY as error:
             await admin.close()
             raise Unavailable(f"no Kafka answers at {self.bootstrap}: {error}") from error
         self._admin = admin
@@ -78,7 +78,7 @@ class KafkaLog:
         try:
             await start(self._asking, STOP_WITHIN_S)
             await self._tail.start()
-        except (KafkaError, OSError) as error:
+        except AWAY as error:
             raise Unavailable(f"Kafka does not say where the log ends: {type(error).__name__} {error}") from error
 
     async def stop(self) -> None:
@@ -158,7 +158,7 @@ class KafkaLog:
             async with asyncio.timeout(self.send_within_s):
                 producer = await self._producing(source)
                 yield producer
-        except (KafkaError, TimeoutError, OSError) as error:
+        except AWAY as error:
             if producer is not None and self._producers.get(source) is producer:
                 del self._producers[source]
                 await close(producer, self.stop_within_s)
@@ -212,7 +212,7 @@ class KafkaLog:
         try:
             async with answering(self._asking, self.answer_within_s):
                 ends = await self._asking.end_offsets(partitions)
-        except (KafkaError, OSError) as error:
+        except AWAY as error:
             raise Unavailable(f"Kafka does not say where the log ends: {type(error).__name__} {error}") from error
         return {self._lane(tp): offset for tp, offset in ends.items()}
 
@@ -253,7 +253,7 @@ class KafkaLog:
                 answer = await self._admin._send_request(
                     OffsetCommitRequest(group, *nobody, list(said.items())), self._coordinators[group]
                 )
-        except (KafkaError, OSError) as error:
+        except AWAY as error:
             self._coordinators.pop(group, None)
             raise Unavailable(f"Kafka did not take it: {type(error).__name__} {error}") from error
         refused = {code for _, partitions in answer.topics for _, code in partitions if code}
@@ -270,7 +270,7 @@ class KafkaLog:
                 groups = [name for name, _ in await self._admin.list_consumer_groups()]
                 mine = [name for name in groups if name.startswith(self.namespace) and name.endswith(suffix)]
                 return [p for group in mine for p in await self._group_progress(self._admin, group, ends)]
-        except (KafkaError, OSError) as error:
+        except AWAY as error:
             raise Unavailable(f"Kafka does not say how far its readers are: {error}") from error
 
     async def _group_progress(self, admin: AIOKafkaAdminClient, group: str, ends: Mapping[Lane, int]) -> list[Progress]:

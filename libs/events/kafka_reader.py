@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import OffsetOutOfRangeError
 
 from events.errors import Unavailable
-from events.kafka_clients import STOP_WITHIN_S, close, start
+from events.kafka_clients import AWAY, STOP_WITHIN_S, close, start
 from events.kafka_tail import KafkaTail
 from events.log import Lane
 from events.wire import Broken, Record, from_kafka
@@ -71,7 +71,7 @@ class KafkaReader:
             self._next.clear()  # beyond the end: another log, or one that is still filling
             await asyncio.sleep(min(wait_s, 0.2))
             return {}
-        except (KafkaError, OSError) as error:
+        except AWAY as error:
             await self.close()
             raise Unavailable(f"Kafka cannot be read now: {type(error).__name__} {error}") from error
         read: dict[Lane, list[Record | Broken]] = {}

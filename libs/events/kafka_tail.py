@@ -40,7 +40,7 @@ class KafkaTail:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin; done when the ends are known. Raises KafkaError, OSError."""
+        """Begin; done when the ends are known. Raises one of `AWAY`."""
         consumer = await self._placed()
         self._task = asyncio.create_task(self._follow(consumer), name="log tail")
 

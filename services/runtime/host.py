@@ -315,6 +315,8 @@ class Host:
         if task.cancelled() and self._stopping:
             return
         error = None if task.cancelled() else task.exception()
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
         self.died = f"{task.get_name()} ended: {type(error).__name__ if error else 'by itself'} {error or ''}".strip()
         self.part_ended.set()
         log_.error("a part of the host ended", part=task.get_name(), exc_info=error)

@@ -498,6 +498,23 @@ async def test_a_client_that_gives_nothing_although_there_is_something_is_replac
         await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_a_consumer_does_not_go_on_when_it_can_no_longer_say_how_far_it_is(intake: Host) -> None:
+    """Imports would wait for it for ever."""
+
+    class Mute(Stuck):
+        async def hint(self, offsets: Any) -> set[Any]:
+            raise LookupError("nobody is there")
+
+    mute = Mute(intake.log)
+    mute.is_stuck = False
+    log = SimpleNamespace(reader=mute.reader_of, ends=intake.log.ends, marks=intake.log.marks)
+    consumer = Consumer("intake.mute", intake.database, log, picky(intake), VOCABULARY)  # type: ignore[arg-type]
+    with pytest.raises(ExceptionGroup) as ended:
+        async with asyncio.timeout(15):
+            await consumer.run()
+    assert ended.group_contains(LookupError, match="nobody is there")
+
+
 async def test_a_consumer_that_died_before_it_said_how_far_it_is_does_not_seem_behind_for_ever(intake: Host) -> None:
     case_id = str(uuid4())
     lane = (CASES, partition_of(case_id))

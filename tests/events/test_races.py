@@ -33,7 +33,7 @@ from events.wire import VOCABULARY, partition_of
 from services.runtime import Host
 from services.runtime.broker import Broker
 from tests.commands.conftest import free_port
-from tests.conftest import Engine, Postgres, _execute
+from tests.conftest import Engine, Postgres, _execute, delete_topics
 from tests.events.conftest import World
 from tests.events.test_consume import caught_up, consuming, has, made, parked, picky, row, send
 from tests.events.toy import (
@@ -599,3 +599,35 @@ async def test_a_client_that_is_not_answered_asks_again_on_another_connection(tm
             await until(answered, limit_s=10)
             await reader.close()
             await log.stop()
+
+
+async def test_whoever_writes_to_a_connection_that_is_closed_already_hears_that_kafka_is_away(kafka: str) -> None:
+    """uvloop has closed it, and the client does not know yet (aiokafka #1038): its reader is told in the loop's next
+    round."""
+    namespace, at = f"t{uuid4().hex[:10]}", {(CASES, 0): (0, datetime.now(UTC))}
+    log = KafkaLog(kafka, namespace)
+    await log.start()
+    reader = log.reader("intake.views")
+
+    async def answered(ask: Any) -> bool:
+        with suppress(Unavailable):
+            await ask()
+            return True
+        return False
+
+    try:
+        for ask in (log.ends, partial(reader.hint, at), partial(log.progress, "views")):
+            await until(partial(answered, ask))
+            for client in (log._asking, log._admin):
+                assert client is not None
+                for connection in client._client._conns.values():
+                    connection._reader = asyncio.StreamReader()
+                    connection._writer.transport.abort()
+            await asyncio.sleep(0)
+            with pytest.raises(Unavailable):
+                await ask()
+            await until(partial(answered, ask))
+    finally:
+        await reader.close()
+        await log.stop()
+        await delete_topics(kafka, namespace)
