@@ -151,7 +151,7 @@ class PostgresLog:
                 if await self.pool.fetchval("select sum(next_offset) from log.head") == sum(known.values()):
                     continue
                 ends = await self.ends()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 — whatever it was, all readers wait for what is heard here
                 log_.info("the log cannot be watched now", why=f"{type(error).__name__}: {error}")
                 self.recent.forget()
                 continue
