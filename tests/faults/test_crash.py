@@ -32,6 +32,7 @@ UNPASSED = {
     "store._commit asyncio.sleep": "waits where another process holds every head",
     "relay._hold_and_relay asyncio.sleep": "waits where another process is the relay",
     "consume.run asyncio.sleep": "waits where the database or the log is away",
+    "consume.run asyncio.TaskGroup | after exit": "follows where a consumer is outdated; the others are cancelled",
     "consume._fetch self.log.ends": "looks whether a client that gives nothing is stuck",
     "consume._fetch reader.renew": "replaces a client that is stuck",
     "consume.handle project.remember": "a reactor that keeps its past does it; escalation, which has one, does not run",
