@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-STOP_WITHIN_S = 5.0
+STOP_WITHIN_S = 4.0
 CUT_WITHIN_S = 1.0
 """For each part that a stop has left: it has little more to do than to cancel its task."""
 

@@ -27,7 +27,8 @@ from services.runtime import ops, zones
 from services.runtime.host import Host, Service, Settings
 from services.web.problems import PROBLEMS, Problem, install_problems, problem
 
-STOP_WITHIN_S = 10
+STOP_WITHIN_S = 6
+"""For requests that have begun: with what follows, a stop takes less than 20 s though brokers are away."""
 
 LEAVE_AFTER_S = 3.0
 """How long a process says that it is going while its doors are still open: a proxy that looks sends nothing more by
