@@ -187,4 +187,4 @@ class Processes(Load):
         )
         columns = ("broken", "times", "lost", "doubled", "s to recover")
         report.table(f"{title}, {self.engine.name}", columns, rows, " ".join([sums, *([note] if note else [])]))
-        assert {what: counts for what, counts in off.items() if counts != (0, 0)} == {}
+        assert {what: counts for what, counts in off.items() if counts != (0, 0)} == {}, self.odd

@@ -222,7 +222,7 @@ async def test_a_kill_at_the_points_that_matter_most_loses_and_doubles_nothing(
         await done.settle()
 
     tell(report, engine, done)
-    assert lost_or_doubled(done) == {}
+    assert lost_or_doubled(done) == {}, done.world.odd
     assert [point for point in SAMPLE if not done.rows[point].kills] == []
 
 
@@ -242,7 +242,7 @@ async def test_a_kill_before_or_after_any_await_loses_and_doubles_nothing(
         await done.settle()
 
     tell(report, engine, done)
-    assert lost_or_doubled(done) == {}
+    assert lost_or_doubled(done) == {}, done.world.odd
     assert {point: row.kills for point, row in done.rows.items() if point in passed and row.kills < KILLS} == {}
     assert passed <= done.rows.keys()
     assert sum(row.kills for row in done.rows.values()) >= KILLS_IN_ALL
