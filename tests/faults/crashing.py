@@ -25,7 +25,7 @@ from tests.faults.load import SERVICES, START_LIMIT_S, Load, Reaching
 LEASE_S = 1.0
 """Ten times shorter than it is by default, because a kill is over when the dead process's leases are."""
 
-THINK_S = (0.3, 0.9)
+THINK_S = (0.4, 1.2)
 POISON = 0.1
 """So little and so odd a load that every point is passed in time, and that starting costs more than it."""
 
