@@ -112,7 +112,11 @@ class Turns:
             await _too_many()(scope, receive, send)
             return
 
+        started = False
+
         async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
             if keyed and message["type"] == "http.response.start":
                 self._note(caller, message["status"])
             await send(message)
@@ -120,6 +124,10 @@ class Turns:
         self._busy[lane] += 1
         try:
             await self.app(scope, receive, watched)
+        except asyncio.CancelledError:  # the server stops, and has waited for this one as long as it may
+            if started:
+                raise
+            await _stopping()(scope, receive, send)
         finally:
             self._busy[lane] -= 1
             if not self._busy[lane]:
@@ -134,6 +142,11 @@ class Turns:
                 self._callers.popitem(last=False)
         elif status == 401:
             self._callers.pop(caller, None)
+
+
+def _stopping() -> Response:
+    detail = "this process stops before it could answer; send it again"
+    return problem(503, "unavailable", detail, {"Retry-After": "1"})
 
 
 def _too_many() -> Response:

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from services.intake.service import SERVICE
-from services.limits import AT_ONCE, BodyLimit
+from services.limits import AT_ONCE, BodyLimit, Turns
 from tests.casewalk import ADMIN_KEY, Casewalk, casewalk
+from tests.commands.conftest import free_port
 from tests.conftest import Engine
 from tests.doors.fuzz import served
 from tests.until import until
@@ -148,3 +150,35 @@ def _head(what: str, length: int) -> bytes:
         f"{what} HTTP/1.1\r\nHost: casewalk\r\nAuthorization: Bearer {ADMIN_KEY}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
     ).encode()
+
+
+# ------------------------------------------------------------------------------------------------------------- a stop
+
+
+async def test_a_request_that_a_stop_cuts_is_told_to_come_again() -> None:
+    async def hangs(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.Event().wait()
+
+    config = uvicorn.Config(
+        Turns(hangs), port=free_port(), lifespan="off", log_level="critical", timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+
+    async def started() -> bool:
+        return server.started
+
+    async def asked() -> bool:
+        return bool(server.server_state.tasks)
+
+    await until(started)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{config.port}") as client:
+        asking = asyncio.create_task(client.get("/v1/cases"))
+        await until(asked)
+        server.should_exit = True
+        answer = await asking
+    await serving
+
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "1"
+    assert answer.json()["type"] == "/problems/unavailable"
