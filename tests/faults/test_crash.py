@@ -233,7 +233,7 @@ async def test_a_kill_before_or_after_any_await_loses_and_doubles_nothing(
     async with World.warm(engine, tmp_path, seed=1) as world:
         done = Matrix(world)
         async with world.load():
-            places = await done.watch()
+            places = [place for place in await done.watch() if not place.point.startswith(tuple(UNPASSED))]
             passed = {place.point for place in places}
             unpassed = [p for p in all_points() if p not in passed and not p.startswith(tuple(UNPASSED))]
             assert unpassed == [], "nobody gets there: let the load pass them, or say why it does not"
