@@ -29,7 +29,7 @@ THINK_S = (0.4, 1.2)
 POISON = 0.1
 """So little and so odd a load that every point is passed in time, and that starting costs more than it."""
 
-CUT_EVERY_S = 5.0
+CUT_EVERY_S = 3.0
 STOP_LIMIT_S = 20.0
 
 
