@@ -155,7 +155,7 @@ class Consumer:
     # -------------------------------------------------------------------------------------------------------- running
 
     async def run(self) -> None:
-        """Consume until cancelled; whatever is away for a while is waited for. Ends alone when it is outdated."""
+        """Consume until cancelled, whatever is away. Ends when outdated; raises (a group) what ends its hints."""
         reader = self.log.reader(self.name)
         async with asyncio.TaskGroup() as beside:
             hinting = beside.create_task(self._hint(reader), name=f"{self.name} hints")
