@@ -46,6 +46,8 @@ LONGEST = (
     "escalation",
     "events",
     "runtime",
+    "faults/test_crash.py",
+    "faults/test_machine.py",
     "faults",
     "commands",
     "router",
@@ -101,6 +103,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if out:
         config.hook.pytest_deselected(items=out)
         items[:] = [item for item in items if item not in out]
+    if everything:
+        # Each worker is given one part of the list: dealt like cards, so that the long ones do not end up with one.
+        workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+        items[:] = [item for worker in range(workers) for item in items[worker::workers]]
 
 
 @pytest.hookimpl(optionalhook=True)
