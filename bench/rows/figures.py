@@ -26,6 +26,13 @@ FOLDED = 5 * VARIANTS
 """Cases that are folded; the others are copies of these at other times, under other ids."""
 ROUNDS = 3
 
+_MOVED = {
+    "at": "{} + n * interval '1 hour'",
+    "on": "((opened_at + n * interval '1 hour') at time zone 'UTC')::date",
+    "us": "{} + n",
+}
+"""By the end of its name, what a column of the n-th copy holds: other times, days and durations."""
+
 QUESTIONS = {
     "all": {},
     "market": {"where": "market=de"},
@@ -85,7 +92,7 @@ async def _fill(engine: Engine, cases: int) -> None:
     folded = min(cases, FOLDED)
     await rows.copy(conn, CASE_FACTS, table, [_facts(n) for n in range(folded)])
     columns = [name for name in (*CASE_FACTS.columns, "partition", "folded_to") if name != CASE_FACTS.subject]
-    moved = [f"{name} + n * interval '1 hour'" if name.endswith("_at") else name for name in columns]
+    moved = [_MOVED.get(name.rpartition("_")[2], "{}").format(name) for name in columns]
     await conn.execute(
         f"insert into {table} ({CASE_FACTS.subject}, {', '.join(columns)})"
         f" select gen_random_uuid()::text, {', '.join(moved)} from {table}, generate_series(1, $1) n",

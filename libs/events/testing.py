@@ -19,7 +19,7 @@ import random
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Generic, Self, TypeVar
 
@@ -378,6 +378,8 @@ def _storable(value: Any) -> bool:
             return "\x00" not in value
         case datetime():
             return value.tzinfo is not None
+        case date():
+            return True
         case tuple():
             return all(isinstance(item, str | int) and _storable(item) for item in value)
         case _:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -78,6 +78,8 @@ class CaseFacts:
     queue_id: str | None = None
     unit_id: str | None = None
     import_id: str | None = None
+    opened_on: date | None = None
+    """The day of `opened_at` in UTC."""
     # the walk
     steps: int = 0
     first_at: datetime | None = None
@@ -195,6 +197,7 @@ def _step(facts: CaseFacts, event: Recorded[CaseEvent]) -> CaseFacts:
     return replace(
         facts,
         **_standing(case),
+        opened_on=facts.opened_on or (case.opened_at and case.opened_at.astimezone(UTC).date()),
         steps=facts.steps + 1,
         first_at=first_at,
         last_at=at,

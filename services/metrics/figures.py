@@ -5,13 +5,14 @@ One statement, so that the figures of one answer belong together. What each figu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.sql import visitors
 
 from events.errors import Invalid
 from events.views import TEXT
@@ -75,7 +76,7 @@ def parse_where(conditions: Sequence[str]) -> dict[Dimension, list[str]]:
     return where
 
 
-_COLUMNS: dict[By, Column] = {
+_COLUMNS: dict[Dimension, Column] = {
     Dimension.IMPORT: _C.import_id,
     Dimension.MARKET: _C.market,
     Dimension.LANGUAGE: _C.language,
@@ -88,26 +89,24 @@ _COLUMNS: dict[By, Column] = {
 }
 
 # Their constants are literals: with parameters, the same expression twice is two expressions to GROUP BY.
-_OPENED_UTC = sa.func.timezone(sa.literal_column("'UTC'"), _C.opened_at)
-_COLUMNS |= {
-    Bucket.DAY: sa.func.to_char(_OPENED_UTC, sa.literal_column("'YYYY-MM-DD'")),
-    Bucket.WEEK: sa.func.to_char(_OPENED_UTC, sa.literal_column("'IYYY-\"W\"IW'")),
-    Bucket.MONTH: sa.func.to_char(_OPENED_UTC, sa.literal_column("'YYYY-MM'")),
-}
+_NEVER = sa.literal_column("'-infinity'::timestamp", sa.DateTime())
+_SHOWN = {Bucket.DAY: "'YYYY-MM-DD'", Bucket.WEEK: "'IYYY-\"W\"IW'", Bucket.MONTH: "'YYYY-MM'"}
 
 
 def statement(asked: Asked) -> sa.Select[Any]:
-    """One row per group with every figure's parts as `<figure>.<part>` and `<figure>.n`; one row without `by`."""
+    """One row per group with every figure's parts as `<figure>.<part>` and `<figure>.n`; one row without `by`.
+
+    Sums, quantiles and counts of different items are worked out apart and joined: what sorts nothing PostgreSQL divides
+    among its processes, and what quantiles sort is narrow.
+    """
     group = _group(asked.by)
-    facts = _aggregated(asked, group)
-    joined: sa.FromClause = facts
-    counts = []
-    for figure in FIGURES:
-        if figure.distinct is not None:
-            items = _distinct(asked, group, figure.distinct, figure.id)
-            joined = joined.outerjoin(items, facts.c.grp == items.c.grp)
-            counts.append(sa.func.coalesce(items.c.value, 0).label(f"{figure.id}.value"))
-    return sa.select(*facts.c, *counts).select_from(joined).order_by(facts.c.grp)
+    sums, *others = [*_aggregated(asked, group), *_distinct(asked, group)]
+    joined: sa.FromClause = sums
+    for other in others:
+        joined = joined.outerjoin(other, sums.c.grp == other.c.grp)
+    columns = [column for one in (sums, *others) for column in one.c if column.key != "grp"]
+    shown = _shown(asked.by, sums.c.grp).label("grp")
+    return sa.select(shown, *columns).select_from(joined).order_by(shown)
 
 
 def answer(asked: Asked, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -118,32 +117,46 @@ def answer(asked: Asked, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _group(by: By | None) -> Column:
     """What groups are told apart by; never null, so that the parts of one statement can be joined by it."""
-    if by is None:
-        return sa.literal_column("''", TEXT)
-    return sa.func.coalesce(_COLUMNS[by], sa.literal_column(f"'{NONE}'"))
+    match by:
+        case None:
+            return sa.literal_column("''", TEXT)
+        case Dimension():
+            return sa.func.coalesce(_COLUMNS[by], sa.literal_column(f"'{NONE}'"))
+        case Bucket():
+            return sa.func.date_trunc(sa.literal_column(f"'{by}'"), sa.func.coalesce(_C.opened_on, _NEVER))
 
 
-def _aggregated(asked: Asked, group: Column) -> sa.Subquery:
+def _shown(by: By | None, group: Column) -> Column:
+    """The name of a group."""
+    if not isinstance(by, Bucket):
+        return group
+    named = sa.func.to_char(group, sa.literal_column(_SHOWN[by]))
+    return sa.case((group == _NEVER, sa.literal_column(f"'{NONE}'")), else_=named).collate("C")
+
+
+def _aggregated(asked: Asked, group: Column) -> Iterator[sa.Subquery]:
+    """The sums and the quantiles, a row per group each."""
     parts = [
         part.label(f"{figure.id}.{name}")
         for figure in FIGURES
         for name, part in {**figure.parts, "n": figure.n}.items()
     ]
-    return _grouped(asked, group, sa.select(group.label("grp"), *parts)).subquery("facts")
+    quantiles = [part for part in parts if any(isinstance(one, sa.WithinGroup) for one in visitors.iterate(part))]
+    sums = [part for part in parts if part not in quantiles]
+    for name, labelled in (("sums", sums), ("quantiles", quantiles)):
+        query = limited(asked, sa.select(group.label("grp"), *labelled))
+        yield (query if asked.by is None else query.group_by(group)).subquery(name)
 
 
-def _distinct(asked: Asked, group: Column, array: Column, name: str) -> sa.Subquery:
+def _distinct(asked: Asked, group: Column) -> Iterator[sa.Subquery]:
     """How many different items the arrays of a group have: few arrays differ, so those are looked for first."""
-    arrays = limited(asked, sa.select(group.label("grp"), array.label("items")).distinct()).subquery(f"{name}_arrays")
-    item = sa.func.unnest(arrays.c["items"]).table_valued("item", name=f"{name}_item").render_derived()
-    items = sa.select(arrays.c.grp, item.c.item).select_from(arrays.join(item, sa.true())).distinct()
-    each = items.subquery(f"{name}_items")
-    return sa.select(each.c.grp, sa.func.count().label("value")).group_by(each.c.grp).subquery(name)
-
-
-def _grouped(asked: Asked, group: Column, query: Query) -> Query:
-    query = limited(asked, query)
-    return query if asked.by is None else query.group_by(group)
+    counted = {figure.id: figure.distinct for figure in FIGURES if figure.distinct is not None}
+    different = sa.select(group.label("grp"), *(array.label(name) for name, array in counted.items())).distinct()
+    arrays = limited(asked, different).cte("arrays")
+    for name in counted:
+        item = sa.func.unnest(arrays.c[name]).table_valued("item", name=f"{name}_item").render_derived()
+        each = sa.select(arrays.c.grp, item.c.item).select_from(arrays.join(item, sa.true())).distinct().subquery()
+        yield sa.select(each.c.grp, sa.func.count().label(f"{name}.value")).group_by(each.c.grp).subquery(name)
 
 
 def limited(asked: Asked, query: Query) -> Query:

@@ -12,7 +12,7 @@ from services.metrics.facts import CaseFacts, fold
 
 CASE_FACTS = View(
     "case_facts",
-    7,
+    8,
     CaseFacts,
     CASE_EVENTS,
     fold,

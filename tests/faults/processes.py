@@ -31,7 +31,7 @@ STOP_LIMIT_S = 20.0
 CALM_S = (0.3, 0.9)
 """Between two requests of a client: what is measured is what is lost, not how much goes through."""
 
-OFFER_S = 30
+OFFER_S = 10
 
 
 class InTurn(Reaching):

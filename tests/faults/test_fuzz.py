@@ -15,7 +15,7 @@ from tests.doors.town import Town, played
 
 HOLDERS = {Role.AGENT: "ana", Role.PARTNER: "nordfix"}
 
-SPEND_S, FULL_SPEND_S = {"fuzzing": 5, "stateful": 10}, 20
+SPEND_S, FULL_SPEND_S = {"fuzzing": 5, "stateful": 10}, 15
 """Per role and phase; three to five seconds go by before a request is sent."""
 
 SAMPLE = {("stateful", Role.ADMIN), *(("fuzzing", role) for role in Role if role is not Role.ADMIN)}

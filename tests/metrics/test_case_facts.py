@@ -1,6 +1,6 @@
 """What a case's events add up to."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -93,6 +93,12 @@ def test_facts_depend_on_what_happened_and_not_on_how_it_arrived(story: list[tup
 @pytest.mark.parametrize("kind", CASE_EVENTS, ids=lambda kind: kind.__name__)
 def test_every_event_of_a_case_can_be_the_first_one(kind: type[CaseEvent]) -> None:
     assert facts(an(kind)).case_id
+
+
+def test_a_case_counts_on_the_day_in_utc_on_which_it_was_opened() -> None:
+    early = datetime(2026, 3, 2, 0, 30, tzinfo=timezone(timedelta(hours=2)))
+
+    assert facts((OPENED, early), (RESOLVED, early + timedelta(days=3))).opened_on == date(2026, 3, 1)
 
 
 def test_surveys_clocks_and_offers_are_no_steps() -> None:

@@ -28,11 +28,12 @@ def random_facts(chance: random.Random, number: int) -> CaseFacts:
     steps = chance.choice([0, 1, 1, 2, 5, 123])
     duration_us = chance.choice([0, 1, naive.DAY_US, naive.DAY_US + 1, chance.randrange(800 * naive.DAY_US)])
     units = tuple(chance.sample(["general", "parcels", "V5 3rd"], chance.randrange(4)))
-    opened_at = NEW_YEAR + timedelta(microseconds=chance.randrange(-20 * naive.DAY_US, 20 * naive.DAY_US))
+    opened_at = maybe(NEW_YEAR + timedelta(microseconds=chance.randrange(-20 * naive.DAY_US, 20 * naive.DAY_US)))
     return CaseFacts(
         case_id=f"case-{number}",
         category=chance.choice(list(Category)),
-        opened_at=maybe(opened_at),
+        opened_at=opened_at,
+        opened_on=opened_at and opened_at.date(),
         channel=maybe(chance.choice(["email", "chat"])),
         market=maybe(chance.choice(["de", "at", "fr"])),
         language=maybe("de"),

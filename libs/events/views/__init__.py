@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
@@ -32,10 +32,10 @@ TEXT = sa.Text(collation="C")
 class View(Generic[R]):
     """A table derived from events of one topic: one row per subject.
 
-    `row` is a frozen dataclass whose first field is the subject and whose fields are str, int, bool, datetime, Decimal,
-    a StrEnum, a tuple of str or of int, or None of these; nothing else can be compared bit by bit. `fold` gets the row
-    so far (None at first) and returns the next (None: there is no row). An `inline` view folds only the service's own
-    events, in the transaction that appends them.
+    `row` is a frozen dataclass whose first field is the subject and whose fields are str, int, bool, date, datetime,
+    Decimal, a StrEnum, a tuple of str or of int, or None of these; nothing else can be compared bit by bit. `fold` gets
+    the row so far (None at first) and returns the next (None: there is no row). An `inline` view folds only the
+    service's own events, in the transaction that appends them.
     """
 
     name: str
@@ -98,6 +98,7 @@ _SQL: dict[type, sa.types.TypeEngine[Any]] = {
     str: TEXT,
     int: sa.BigInteger(),
     bool: sa.Boolean(),
+    date: sa.Date(),
     datetime: sa.DateTime(timezone=True),
     Decimal: sa.Numeric(),
 }
