@@ -70,9 +70,9 @@ class Database:
         """Close both pools; what is not given back within 5 s is cut."""
         await asyncio.gather(close(self.writers), close(self.readers))
 
-    async def rows(self, statement: sa.Select[Any]) -> list[asyncpg.Record]:
-        """The rows of a SQLAlchemy Core select."""
-        sql, args = compiled(statement)
+    async def rows(self, statement: sa.Select[Any], **values: Any) -> list[asyncpg.Record]:
+        """The rows of a SQLAlchemy Core select; `values` are what comes `later`."""
+        sql, args = compiled(statement, **values)
         rows: list[asyncpg.Record] = await self.readers.fetch(sql, *args)
         return rows
 
@@ -170,7 +170,7 @@ def compiled(statement: sa.Select[Any], **values: Any) -> tuple[str, Sequence[An
     return sql, [params[name] for name in names]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _compiled(statement: sa.Select[Any]) -> tuple[str, Sequence[str], Mapping[str, Any]]:
     done = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
     return str(done), done.positiontup or (), done.params

@@ -236,7 +236,7 @@ def _add_figures(router: APIRouter, host: Host, door: Door) -> None:
         """An object by definition id; with `by` one such object per group. A case counts in the market, queue, unit …
         where it stands now. `/v1/definitions` says what each figure means."""
         asked = Asked(parse_where(where), by, from_, until)
-        return answer(asked, [dict(row) for row in await host.database.rows(statement(asked))])
+        return answer(asked, [dict(row) for row in await host.database.rows(statement(asked.form), **asked.values)])
 
     @router.get("/figures/{figure}/cases", summary="A figure, case by case")
     async def get_cases(
@@ -258,7 +258,8 @@ def _add_figures(router: APIRouter, host: Host, door: Door) -> None:
             raise Unknown(f"{figure} is no figure that is a share of cases; those are {', '.join(SHARES)}")
         (after,) = parse_cursor(cursor, 1) or (None,)
         asked = Asked(parse_where(where), None, from_, until)
-        rows = await host.database.rows(shares.statement(share, asked, counted, after, limit + 1))
+        found = shares.statement(share, asked.form, counted, after, limit + 1)
+        rows = await host.database.rows(found, **asked.values)
         next_link(request, response, cursor_of(rows[limit - 1]["case_id"]) if len(rows) > limit else None)
         definition = next(one.definition for one in FIGURES if one.id == figure)
         return CountedCases(definition=definition, items=[_counted(share, dict(row)) for row in rows[:limit]])

@@ -9,11 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.sql import visitors
 
+from events.database import later
 from events.errors import Invalid
 from events.views import TEXT
 from services.metrics.definitions import FIGURES
@@ -55,6 +57,16 @@ By = Dimension | Bucket
 
 
 @dataclass(frozen=True)
+class Form:
+    """What a question asks with, whatever the values are."""
+
+    by: By | None
+    where: tuple[Dimension, ...]
+    begins: bool
+    ends: bool
+
+
+@dataclass(frozen=True)
 class Asked:
     """Which cases, and how they are split. `from_` and `until` bound `opened_at`: from ≤ opened < until."""
 
@@ -63,6 +75,17 @@ class Asked:
     by: By | None = None
     from_: datetime | None = None
     until: datetime | None = None
+
+    @property
+    def form(self) -> Form:
+        """Questions of one form share a statement."""
+        return Form(self.by, tuple(self.where), self.from_ is not None, self.until is not None)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What that statement is given."""
+        bounds = {"from_": self.from_, "until": self.until}
+        return dict(self.where) | {name: at for name, at in bounds.items() if at is not None}
 
 
 def parse_where(conditions: Sequence[str]) -> dict[Dimension, list[str]]:
@@ -93,24 +116,39 @@ _NEVER = sa.literal_column("'-infinity'::timestamp", sa.DateTime())
 _SHOWN = {Bucket.DAY: "'YYYY-MM-DD'", Bucket.WEEK: "'IYYY-\"W\"IW'", Bucket.MONTH: "'YYYY-MM'"}
 
 
-def statement(asked: Asked) -> sa.Select[Any]:
+def _parts() -> dict[str, list[Column]]:
+    """The parts of all figures, labelled, by how they are worked out."""
+    parts: dict[str, list[Column]] = {"sums": [], "quantiles": []}
+    for figure in FIGURES:
+        for name, part in {**figure.parts, "n": figure.n}.items():
+            sorts = any(isinstance(one, sa.WithinGroup) for one in visitors.iterate(part))
+            parts["quantiles" if sorts else "sums"].append(part.label(f"{figure.id}.{name}"))
+    return parts
+
+
+_PARTS = _parts()
+
+
+@lru_cache(maxsize=256)
+def statement(form: Form) -> sa.Select[Any]:
     """One row per group with every figure's parts as `<figure>.<part>` and `<figure>.n`; one row without `by`.
 
     Sums, quantiles and counts of different items are worked out apart and joined: what sorts nothing PostgreSQL divides
-    among its processes, and what quantiles sort is narrow.
+    among its processes, and what quantiles sort is narrow. Written and compiled once a form, which takes longer than
+    answering about few cases.
     """
-    group = _group(asked.by)
-    sums, *others = [*_aggregated(asked, group), *_distinct(asked, group)]
+    group = _group(form.by)
+    sums, *others = [*_aggregated(form, group), *_distinct(form, group)]
     joined: sa.FromClause = sums
     for other in others:
         joined = joined.outerjoin(other, sums.c.grp == other.c.grp)
     columns = [column for one in (sums, *others) for column in one.c if column.key != "grp"]
-    shown = _shown(asked.by, sums.c.grp).label("grp")
+    shown = _shown(form.by, sums.c.grp).label("grp")
     return sa.select(shown, *columns).select_from(joined).order_by(shown)
 
 
 def answer(asked: Asked, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The rows of `statement(asked)` as the door answers: figures by id, or `by` and `groups` of them."""
+    """The rows of the question's statement as the door answers: figures by id, or `by` and `groups` of them."""
     groups = {row["grp"]: {figure.id: figure.of(row) for figure in FIGURES} for row in rows}
     return groups[""] if asked.by is None else {"by": asked.by.value, "groups": groups}
 
@@ -134,39 +172,32 @@ def _shown(by: By | None, group: Column) -> Column:
     return sa.case((group == _NEVER, sa.literal_column(f"'{NONE}'")), else_=named).collate("C")
 
 
-def _aggregated(asked: Asked, group: Column) -> Iterator[sa.Subquery]:
+def _aggregated(form: Form, group: Column) -> Iterator[sa.Subquery]:
     """The sums and the quantiles, a row per group each."""
-    parts = [
-        part.label(f"{figure.id}.{name}")
-        for figure in FIGURES
-        for name, part in {**figure.parts, "n": figure.n}.items()
-    ]
-    quantiles = [part for part in parts if any(isinstance(one, sa.WithinGroup) for one in visitors.iterate(part))]
-    sums = [part for part in parts if part not in quantiles]
-    for name, labelled in (("sums", sums), ("quantiles", quantiles)):
-        query = limited(asked, sa.select(group.label("grp"), *labelled))
-        yield (query if asked.by is None else query.group_by(group)).subquery(name)
+    for name, parts in _PARTS.items():
+        query = limited(form, sa.select(group.label("grp"), *parts))
+        yield (query if form.by is None else query.group_by(group)).subquery(name)
 
 
-def _distinct(asked: Asked, group: Column) -> Iterator[sa.Subquery]:
+def _distinct(form: Form, group: Column) -> Iterator[sa.Subquery]:
     """How many different items the arrays of a group have: few arrays differ, so those are looked for first."""
     counted = {figure.id: figure.distinct for figure in FIGURES if figure.distinct is not None}
     different = sa.select(group.label("grp"), *(array.label(name) for name, array in counted.items())).distinct()
-    arrays = limited(asked, different).cte("arrays")
+    arrays = limited(form, different).cte("arrays")
     for name in counted:
         item = sa.func.unnest(arrays.c[name]).table_valued("item", name=f"{name}_item").render_derived()
         each = sa.select(arrays.c.grp, item.c.item).select_from(arrays.join(item, sa.true())).distinct().subquery()
         yield sa.select(each.c.grp, sa.func.count().label(f"{name}.value")).group_by(each.c.grp).subquery(name)
 
 
-def limited(asked: Asked, query: Query) -> Query:
-    """`query` over the cases that are asked for."""
+def limited(form: Form, query: Query) -> Query:
+    """`query` over the cases that are asked for, which `Asked.values` say."""
     # A case whose only events are a clock's or a survey's so far has no walk yet.
     query = query.where(FACTS.c.steps > 0)
-    for dimension, values in asked.where.items():
-        query = query.where(_COLUMNS[dimension].in_(values))
-    if asked.from_ is not None:
-        query = query.where(FACTS.c.opened_at >= asked.from_)
-    if asked.until is not None:
-        query = query.where(FACTS.c.opened_at < asked.until)
+    for dimension in form.where:
+        query = query.where(_COLUMNS[dimension] == sa.any_(later(dimension, sa.ARRAY(TEXT))))
+    if form.begins:
+        query = query.where(FACTS.c.opened_at >= later("from_", FACTS.c.opened_at.type))
+    if form.ends:
+        query = query.where(FACTS.c.opened_at < later("until", FACTS.c.opened_at.type))
     return query

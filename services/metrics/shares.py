@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from services.metrics.facts import Verdict
-from services.metrics.figures import FACTS, Asked, limited
+from services.metrics.figures import FACTS, Form, limited
 from services.metrics.formulas import Column
 
 _C = FACTS.c
@@ -103,9 +103,10 @@ SHARES: Mapping[str, Share] = {
 
 
 def statement(
-    share: Share, asked: Asked, counted: bool | None, after: str | None, limit: int
+    share: Share, form: Form, counted: bool | None, after: str | None, limit: int
 ) -> sa.Select[*tuple[Any, ...]]:
-    """The cases in the order of their ids, those after one of them, with all that `why` goes by."""
+    """The cases in the order of their ids, those after one of them, with all that `why` goes by. `Asked.values` come
+    later."""
     among = sa.true() if share.among is None else share.among
     counts = sa.and_(among, share.verdict.in_((Verdict.YES, Verdict.NO)))
     query = sa.select(
@@ -121,7 +122,7 @@ def statement(
         _C.clock_ended_at,
         _C.clock_imported,
     )
-    query = limited(asked, query).order_by(_C.case_id).limit(limit)
+    query = limited(form, query).order_by(_C.case_id).limit(limit)
     if counted is not None:
         query = query.where(counts if counted else sa.not_(counts))
     return query if after is None else query.where(_C.case_id > after)

@@ -35,11 +35,11 @@ class Stored:
     async def figures(self, asked: Asked | None = None) -> dict[str, Any]:
         """The figures as the door answers them."""
         asked = asked or Asked()
-        return answer(asked, await self.rows(statement(asked)))
+        return answer(asked, await self.rows(statement(asked.form), asked))
 
-    async def rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
-        """What a query over the facts finds."""
-        sql, arguments = compiled(query)
+    async def rows(self, query: sa.Select[Any], asked: Asked) -> list[dict[str, Any]]:
+        """What a query over the facts that are asked about finds."""
+        sql, arguments = compiled(query, **asked.values)
         return [dict(row) for row in await self.connection.fetch(sql, *arguments)]
 
 

@@ -11,7 +11,7 @@ from events.case import Category, Priority
 from events.errors import Invalid
 from services.metrics.definitions import FIGURES
 from services.metrics.facts import CaseFacts, Verdict
-from services.metrics.figures import Asked, Bucket, By, Dimension, parse_where
+from services.metrics.figures import Asked, Bucket, By, Dimension, parse_where, statement
 from services.metrics.views import DEFINITIONS
 from tests.metrics import naive
 from tests.metrics.stored import stored
@@ -101,6 +101,13 @@ async def test_every_group_is_what_plain_counting_gives(cases: list[CaseFacts], 
             assert list(answered["groups"]) == sorted(expected)
             for value, group in expected.items():
                 assert_equal(answered["groups"][value], naive.figures(group))
+
+
+def test_questions_of_one_form_share_a_statement() -> None:
+    german, austrian = (Asked({Dimension.MARKET: [market]}, until=NEW_YEAR) for market in ("de", "at"))
+
+    assert statement(german.form) is statement(austrian.form)
+    assert german.values != austrian.values
 
 
 async def test_conditions_limit_the_cases(cases: list[CaseFacts], database: str) -> None:

@@ -55,7 +55,7 @@ async def rows(table: Stored, figure: str, asked: Asked, counted: bool | None = 
     found: list[Any] = []
     while True:
         after = found[-1]["case_id"] if found else None
-        some = await table.rows(shares.statement(SHARES[figure], asked, counted, after, page))
+        some = await table.rows(shares.statement(SHARES[figure], asked.form, counted, after, page), asked)
         found += some
         if len(some) < page:
             return found
