@@ -32,6 +32,7 @@ CALM_S = (0.3, 0.9)
 """Between two requests of a client: what is measured is what is lost, not how much goes through."""
 
 OFFER_S = 10
+"""An account waits until the last offer has run out."""
 
 
 class InTurn(Reaching):
